@@ -1,0 +1,1 @@
+//! A WebRTC broadcast server.
