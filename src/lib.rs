@@ -1,1 +1,7 @@
-//! A WebRTC broadcast server.
+//! A WebRTC broadcast server: broadcasters publish, viewers watch with sub-second delay, every broadcast is recorded.
+//!
+//! The library does not listen on anything by itself: [`signal`] and `hub` are pure, and what touches the world stands
+//! above them.
+
+pub mod rtp;
+pub mod signal;

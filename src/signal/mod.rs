@@ -1,0 +1,11 @@
+//! Signaling as plain data: names, messages and SDP text, with no socket and no session state.
+//!
+//! **Invariant:** nothing here does I/O, knows the hub or keeps state between calls.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod id;
+pub mod message;
+
+pub use id::{BroadcastId, NameError, RoomId, UserId};
+pub use message::{ClientMessage, ErrorCode, LeaveReason, Request, ServerMessage, Signal};
