@@ -3,5 +3,8 @@
 //! The library does not listen on anything by itself: [`signal`] and `hub` are pure, and what touches the world stands
 //! above them.
 
+pub mod egress;
+pub mod handle;
+pub mod hub;
 pub mod rtp;
 pub mod signal;

@@ -169,7 +169,18 @@ mod tests {
 
     #[test]
     fn names_that_could_climb_out_of_a_directory_are_refused() {
-        for name in ["", ".", "..", "-a", "_a", "a/b", "a b", "ä", "a\0", &"z".repeat(NAME_MAX_BYTES + 1)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "_a",
+            "a/b",
+            "a b",
+            "ä",
+            "a\0",
+            &"z".repeat(NAME_MAX_BYTES + 1),
+        ] {
             assert!(name.parse::<UserId>().is_err(), "{name:?}");
         }
     }

@@ -129,11 +129,17 @@ impl ClientMessage {
             reason,
         };
         if frame.len() > FRAME_MAX_BYTES {
-            return Err(bad(None, format!("a message has at most {FRAME_MAX_BYTES} bytes")));
+            return Err(bad(
+                None,
+                format!("a message has at most {FRAME_MAX_BYTES} bytes"),
+            ));
         }
         let envelope: Envelope<'_> =
             serde_json::from_str(frame).map_err(|e| bad(None, format!("not a message: {e}")))?;
-        let id = match envelope.id.map(|raw| serde_json::from_str::<String>(raw.get())) {
+        let id = match envelope
+            .id
+            .map(|raw| serde_json::from_str::<String>(raw.get()))
+        {
             None => None,
             Some(Ok(id)) if id.len() <= REQUEST_ID_MAX_BYTES => Some(id),
             Some(_) => {
@@ -142,7 +148,9 @@ impl ClientMessage {
             }
         };
         match serde_json::from_str::<ClientMessage>(frame) {
-            Ok(ClientMessage::Select { broadcasts: Some(list) }) if list.len() > SELECT_MAX => Err(ParseError {
+            Ok(ClientMessage::Select {
+                broadcasts: Some(list),
+            }) if list.len() > SELECT_MAX => Err(ParseError {
                 id,
                 code: ErrorCode::TooMany,
                 reason: format!("`select` names at most {SELECT_MAX} broadcasts"),
@@ -151,7 +159,11 @@ impl ClientMessage {
             Err(error) => {
                 let reason = error.to_string();
                 let names_a_name = envelope.names_are_bad();
-                let code = if names_a_name { ErrorCode::BadName } else { ErrorCode::BadMessage };
+                let code = if names_a_name {
+                    ErrorCode::BadName
+                } else {
+                    ErrorCode::BadMessage
+                };
                 Err(ParseError { id, code, reason })
             }
         }
@@ -173,7 +185,8 @@ impl Envelope<'_> {
     /// Whether a room or user is a string, yet no name.
     fn names_are_bad(&self) -> bool {
         [self.room, self.user].into_iter().flatten().any(|raw| {
-            serde_json::from_str::<String>(raw.get()).is_ok_and(|name| name.parse::<RoomId>().is_err())
+            serde_json::from_str::<String>(raw.get())
+                .is_ok_and(|name| name.parse::<RoomId>().is_err())
         })
     }
 }

@@ -1,0 +1,234 @@
+//! What goes into the hub and what comes out of it.
+//!
+//! **Invariant:** these types are plain data; a [`Command`] carries all that the hub needs to act on it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::rtp::codec::{Codec, CodecSet, TrackKind};
+use crate::signal::message::RecordingState;
+use crate::signal::{BroadcastId, RoomId, Signal, UserId};
+
+/// One signaling attachment: a WebSocket, or a WHIP or WHEP resource. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// By which door a session came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// `GET /ws`.
+    WebSocket,
+    /// `POST /whip/…` (RFC 9725).
+    Whip,
+    /// `POST /whep/…`.
+    Whep,
+}
+
+/// What a session asks of the hub. Each is answered by one [`Event::Signal`] that carries the request's id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Become the publisher of a broadcast: `registered`, or `error`.
+    Register {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// The SDP offer.
+        offer: String,
+    },
+    /// The publisher renegotiates: `answer`, or `error`.
+    Offer {
+        /// The SDP offer.
+        offer: String,
+    },
+    /// The publisher leaves: `unregistered`.
+    Unregister,
+    /// Become a subscriber: `subscribed`, then an `offer`; or `error`.
+    Subscribe {
+        /// The room.
+        room: RoomId,
+        /// The one user wanted, or the whole room.
+        user: Option<UserId>,
+    },
+    /// Become a subscriber of one broadcast by an offer of one's own (WHEP): `answer`, or `error` (`not-live`).
+    Play {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// The SDP offer.
+        offer: String,
+    },
+    /// The subscriber's answer: no reply but an `error`.
+    Answer {
+        /// The SDP answer.
+        answer: String,
+        /// The number of the offer it answers.
+        seq: u64,
+    },
+    /// The subscriber of a room names what it wants: `selected`.
+    Select {
+        /// The broadcasts wanted, or all.
+        broadcasts: Option<Vec<BroadcastId>>,
+    },
+    /// The subscriber asks for an ICE restart: an `offer` that carries the request's id.
+    Restart,
+    /// The subscriber leaves: `unsubscribed`.
+    Unsubscribe,
+    /// A trickled remote candidate, or the end of candidates: no reply but an `error`.
+    Candidate {
+        /// The `candidate:…` line.
+        candidate: Option<String>,
+    },
+    /// Is anyone there: `pong`.
+    Ping,
+}
+
+/// What the server itself asks of the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    /// A session begins.
+    Open {
+        /// By which door.
+        door: Door,
+        /// The address it is counted under.
+        remote: IpAddr,
+    },
+    /// A session's attachment is gone: whatever it was ends. No reply.
+    Close,
+    /// What can be recorded from now on; empty when the disk is full or there is no ffmpeg.
+    Recordable(CodecSet),
+    /// The recorder lost packets and needs a keyframe.
+    Keyframe(RecordingId),
+    /// The recorder tells how a recording fares.
+    Recording {
+        /// Which one.
+        recording: RecordingId,
+        /// What happened.
+        state: RecordingState,
+        /// The file below the recordings' directory.
+        file: Option<String>,
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// The server stops: every peer is closed and told.
+    Shutdown,
+}
+
+/// One stretch of a broadcast as its recorder sees it, from its first packet to its publisher's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordingId(pub u64);
+
+/// What the hub has to tell.
+#[derive(Debug)]
+pub enum Event {
+    /// A message for a session's client.
+    Signal(SessionId, Signal),
+    /// The session has no peer any more (its client left, failed, timed out or was replaced): a WHIP or WHEP resource
+    /// is gone. A WebSocket may begin again.
+    Ended(SessionId),
+    /// A broadcast went live and is to be recorded; its packets follow.
+    RecordingStarted(RecordingId, BroadcastId, Vec<TrackInfo>),
+    /// One packet of a broadcast that is recorded.
+    RecordingPacket(RecordingId, MediaPacket),
+    /// The recording's broadcast ended; no packet follows.
+    RecordingEnded(RecordingId),
+}
+
+/// One track that a publisher negotiated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackInfo {
+    /// Audio or video.
+    pub kind: TrackKind,
+    /// The codec it sends, once a packet has come; the likely one before.
+    pub codec: Codec,
+}
+
+/// One RTP packet of a publisher, decrypted, without header extensions and padding.
+#[derive(Debug, Clone)]
+pub struct MediaPacket {
+    /// Audio or video.
+    pub kind: TrackKind,
+    /// The codec, by the packet's payload type.
+    pub codec: Codec,
+    /// Rises when the source of the track changes (another SSRC or publisher): sequence numbers and timestamps of
+    /// different epochs have nothing in common.
+    pub epoch: u32,
+    /// The extended sequence number.
+    pub sequence: u64,
+    /// The RTP timestamp, in the codec's clock rate.
+    pub timestamp: u32,
+    /// The marker bit: of video, the last packet of a picture.
+    pub marker: bool,
+    /// The payload.
+    pub payload: Arc<[u8]>,
+    /// When it arrived.
+    pub arrival: Instant,
+    /// The publisher's latest sender report for this track.
+    pub sender_report: Option<SenderReport>,
+}
+
+/// The clock mapping of an RTCP sender report (RFC 3550 §6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderReport {
+    /// The publisher's NTP timestamp, 32.32 fixed point seconds.
+    pub ntp: u64,
+    /// The RTP timestamp at that moment.
+    pub rtp: u32,
+}
+
+/// A live broadcast as the API shows it.
+#[derive(Debug, Clone)]
+pub struct BroadcastSnapshot {
+    /// Its id.
+    pub id: BroadcastId,
+    /// For how long its media has flowed.
+    pub live_for: Duration,
+    /// Its tracks.
+    pub tracks: Vec<TrackInfo>,
+    /// Connected subscribers by every door.
+    pub viewers: usize,
+    /// What came from the publisher over the last seconds, in bits a second.
+    pub bitrate_bps: u64,
+    /// Whether it is being recorded.
+    pub recording: bool,
+}
+
+/// Counters and gauges of the hub. Counters only rise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HubMetrics {
+    /// Gauge: live broadcasts.
+    pub broadcasts: u64,
+    /// Gauge: sessions attached by every door.
+    pub sessions: u64,
+    /// Gauge: connected subscribers.
+    pub viewers: u64,
+    /// Gauge: peers, connected or not.
+    pub peers: u64,
+    /// RTP packets received from publishers.
+    pub rtp_packets_in: u64,
+    /// Payload bytes of those.
+    pub rtp_bytes_in: u64,
+    /// RTP packets forwarded to subscribers.
+    pub rtp_packets_out: u64,
+    /// Payload bytes of those.
+    pub rtp_bytes_out: u64,
+    /// Keyframe requests (PLI) sent to publishers.
+    pub pli_sent: u64,
+    /// Keyframe requests (PLI, FIR) that subscribers sent.
+    pub pli_received: u64,
+    /// Datagrams that belong to no peer.
+    pub datagrams_unknown: u64,
+    /// Commands refused with an `error`.
+    pub refusals: u64,
+    /// Peers ended because nothing came from them, or they missed a deadline.
+    pub timeouts: u64,
+    /// Peers ended by a panic inside them.
+    pub panics: u64,
+}
+
+/// What the API asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Live broadcasts in the order of their ids.
+    pub broadcasts: Vec<BroadcastSnapshot>,
+    /// The counters.
+    pub metrics: HubMetrics,
+}
