@@ -1,1 +1,3 @@
+//! The `onair` program.
+
 fn main() {}

@@ -1,0 +1,81 @@
+# `make` lists what there is to do. Each target sees to what it needs first (scripts/need).
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# A fresh rustup is not yet on the path of the shell that installed it.
+CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+ifneq ($(wildcard $(CARGO_BIN)/cargo),)
+export PATH := $(CARGO_BIN):$(PATH)
+endif
+
+# Where cargo builds, as cargo itself reads it from the environment.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Flags for the server: make run ARGS="--record off"
+ARGS ?=
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 60
+# Which browser tests run.
+BROWSER_TESTS ?= $(wildcard tests/browser/*.test.mjs)
+
+BROWSER_MODULES := tests/browser/node_modules/.package-lock.json
+
+.PHONY: help run test test-rust test-browser check audit bench fuzz clean
+
+help: ## list what there is to do
+	@echo 'onair: a WebRTC broadcast server'
+	@echo
+	@awk -F '(:.*)?## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+run: ## build and start the server; flags with ARGS="--record off"
+	@scripts/need run
+	cargo build --release --locked
+	@echo
+	@echo 'Open http://localhost:8080 in a browser, if you gave no other address. Ctrl-C ends the server.'
+	@exec $(TARGET)/release/onair $(ARGS)
+
+test: ## run all tests: Rust, fuzzing corpus, browsers
+	@scripts/need test
+	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory test-browser
+
+test-rust: ## run the Rust tests and replay the fuzzing corpus
+	cargo test --locked
+
+test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWSER_TESTS=FILE
+	cargo build --locked
+	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test $(BROWSER_TESTS)
+
+# puppeteer-core drives the browsers of the system: it downloads none.
+$(BROWSER_MODULES): tests/browser/package.json tests/browser/package-lock.json
+	npm ci --prefix tests/browser --no-audit --no-fund --loglevel error
+	@touch $@
+
+check: ## check form, lints, documentation, dependencies and house rules
+	@scripts/need check
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	cargo deny --locked --log-level error check bans licenses sources
+	cargo test --locked --test tidy --quiet
+
+audit: ## look the dependencies up among known vulnerabilities (needs the network)
+	@scripts/need check
+	cargo deny --locked check advisories
+
+bench: ## measure forwarding, demultiplexing and parsing
+	@scripts/need bench
+	cargo bench --locked
+
+fuzz: ## run each fuzz target for FUZZ_SECONDS (60)
+	@scripts/need fuzz
+	@for target in $$(cargo fuzz list); do \
+		echo "fuzz $$target for $(FUZZ_SECONDS) s"; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
+	done
+
+clean: ## remove what was built, never recordings
+	cargo clean
+	rm -rf fuzz/target tests/browser/node_modules
