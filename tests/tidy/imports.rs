@@ -188,10 +188,11 @@ impl Modules {
             let module = module_of(&source.path);
             let mut bound = BTreeMap::new();
             for written in written_paths(&source.code) {
-                if let (Some(name), true) = (&written.binds, written.inside.is_empty()) {
-                    if let Some(absolute) = modules.absolute(&source.path, &module, &written.segments) {
-                        bound.insert(name.clone(), absolute);
-                    }
+                if let Some(name) = &written.binds
+                    && written.inside.is_empty()
+                    && let Some(absolute) = modules.absolute(&source.path, &module, &written.segments)
+                {
+                    bound.insert(name.clone(), absolute);
                 }
             }
             modules.bindings.insert(source.path.clone(), bound);
