@@ -5,3 +5,12 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod codec;
+pub mod rewrite;
+pub mod vp8;
+
+/// The moment at which the tests of these modules begin.
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn test_epoch() -> std::time::Instant {
+    std::time::Instant::now()
+}
