@@ -1,0 +1,31 @@
+# syntax=docker/dockerfile:1
+
+FROM rust:1-bookworm AS builder
+WORKDIR /build
+COPY . .
+# What cargo fetched and built stays in caches of the builder, not in layers: a change of the source then compiles only
+# the source, and a change of one dependency only what hangs on it. The binary is copied out, since caches are not kept.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target \
+    cargo build --release --locked \
+    && install -D -m 755 target/release/onair /out/onair
+
+FROM debian:bookworm-slim
+# Only ffmpeg: the server itself is one binary and opens no connection outward, so it needs no certificates.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ffmpeg \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin onair \
+    && install -d -o onair -g onair /recordings
+COPY --from=builder /out/onair /usr/local/bin/onair
+COPY --chmod=755 scripts/healthcheck /usr/local/bin/onair-healthcheck
+
+USER onair
+WORKDIR /recordings
+ENV ONAIR_RECORD_DIR=/recordings
+VOLUME /recordings
+EXPOSE 8080/tcp 8189/udp
+# Broadcasters and viewers are told, recordings are closed: within 10 s.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=5s CMD ["onair-healthcheck"]
+ENTRYPOINT ["onair"]
