@@ -1,0 +1,136 @@
+// Publisher: sends one broadcast, `room/user`, and knows what the server says about it: viewers, recording, whether its
+// video arrives.
+
+import { LiveSession } from './livesession.js';
+import { preferCodec } from './codecs.js';
+import { codecRefused, serverProblem } from './problems.js';
+import { plural } from './format.js';
+
+const VIDEO_OK_FRESH_MS = 3500;
+const MAX_FRAME_RATE = 30;
+
+export class Publisher extends LiveSession {
+  viewers = null;
+  /** { state: 'off' | 'ready' | 'started' | 'finished' | 'failed', file, error } */
+  recording = null;
+  #options;
+  #videoOkAt = null;
+  #senders = new Map();
+
+  /** `options`: { room, user, token, stream, codec, maxBitrate_bps, source } */
+  constructor(options) {
+    super();
+    this.#options = options;
+    this.broadcast = `${options.room}/${options.user}`;
+    this.signaling.on('viewers', ({ count }) => this.set({ viewers: Number(count) }));
+    this.signaling.on('recording', (message) => this.#onRecording(message));
+    this.signaling.on('unregistered', () => {
+      if (this.state !== 'ended') this.signaling.reset('the server ended the broadcast');
+    });
+  }
+
+  get room() { return this.#options.room; }
+  get user() { return this.#options.user; }
+  get source() { return this.#options.source; }
+  get hasVideo() { return this.#options.stream.getVideoTracks().length > 0; }
+
+  /** ok: the server receives the video now · waiting: not yet · lost: it did, and does not any more · none: no video is sent */
+  get videoCheck() {
+    if (!this.hasVideo) return 'none';
+    if (this.#videoOkAt === null) return 'waiting';
+    return performance.now() - this.#videoOkAt < VIDEO_OK_FRESH_MS ? 'ok' : 'lost';
+  }
+
+  get session() {
+    const { broadcast, state, retryAt, problem, viewers, recording, videoCheck, latency_ms } = this;
+    return { role: 'broadcaster', broadcast, state, retryAt, problem, viewers, recording, videoCheck, latency_ms };
+  }
+
+  /** Stops in order: the server is told, so that viewers and the recording end cleanly. */
+  stop() {
+    this.signaling.send('unregister');
+    this.end();
+  }
+
+  /** Sends another track of the same kind from now on (another camera, another microphone); no renegotiation. */
+  async replaceTrack(track) {
+    await this.#senders.get(track.kind)?.replaceTrack(track);
+  }
+
+  async join(pc) {
+    const { stream, codec, room, user, token } = this.#options;
+    this.#videoOkAt = null;
+    this.#senders.clear();
+    for (const track of stream.getTracks()) this.#addTrack(pc, track, stream, codec);
+    if (this.hasVideo) this.#openVideoCheck(pc);
+    await pc.setLocalDescription(await pc.createOffer());
+    const reply = await this.signaling.request('register', { room, user, token, sdp: pc.localDescription.sdp });
+    if (this.pc !== pc) return;
+    this.log.add(`Registered as ${this.broadcast}${reply.recording ? '; it will be recorded' : '; it is not recorded'}`, 'good');
+    this.set({ recording: { state: reply.recording ? 'ready' : 'off' } });
+    this.joined();
+    await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
+    if (this.pc !== pc) return;
+    this.#checkAccepted(pc, codec);
+    this.negotiated();
+  }
+
+  async restartIce(pc) {
+    const offer = await pc.createOffer({ iceRestart: true });
+    await pc.setLocalDescription(offer);
+    const reply = await this.signaling.request('offer', { sdp: pc.localDescription.sdp });
+    if (this.pc === pc) await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
+  }
+
+  broadcastOf() {
+    return this.broadcast;
+  }
+
+  onServerError(error) {
+    if (error.code === 'unsupported-codec' || error.code === 'unauthorized') this.end(serverProblem(error));
+    else super.onServerError(error);
+  }
+
+  #addTrack(pc, track, stream, codec) {
+    const video = track.kind === 'video';
+    const transceiver = pc.addTransceiver(track, {
+      direction: 'sendonly',
+      streams: [stream],
+      ...(video ? { sendEncodings: [{ maxBitrate: this.#options.maxBitrate_bps, maxFramerate: MAX_FRAME_RATE }] } : {}),
+    });
+    this.#senders.set(track.kind, transceiver.sender);
+    if (!video) return;
+    preferCodec(transceiver, codec);
+    const parameters = transceiver.sender.getParameters();
+    parameters.degradationPreference = this.source === 'screen' ? 'maintain-resolution' : 'balanced';
+    transceiver.sender.setParameters(parameters).catch(() => { /* a wish; browsers without it do well enough */ });
+  }
+
+  #openVideoCheck(pc) {
+    const channel = pc.createDataChannel('video-check');
+    channel.onmessage = ({ data }) => {
+      if (this.pc !== pc || data !== 'video-ok') return;
+      const first = this.#videoOkAt === null;
+      this.#videoOkAt = performance.now();
+      if (first) this.set({});
+      if (first) this.log.add('The server receives the video', 'good');
+    };
+  }
+
+  // An answer may refuse an m-line and still be an answer.
+  #checkAccepted(pc, codec) {
+    for (const { sender, currentDirection } of pc.getTransceivers()) {
+      if (sender === this.#senders.get('video') && currentDirection !== 'sendonly') {
+        throw Object.assign(new Error('video refused'), { problem: codecRefused(codec) });
+      }
+    }
+  }
+
+  #onRecording({ state, file, error }) {
+    this.set({ recording: { state, file: file ?? this.recording?.file, error } });
+    if (state === 'failed') this.log.add(`Recording failed${error ? `: ${error}` : ''}; the broadcast goes on`, 'error');
+    else this.log.add(`Recording ${state}${file ? `: ${file}` : ''}`, 'good');
+  }
+}
+
+export const viewersText = (n) => (Number.isFinite(n) ? plural(n, 'viewer') : '– viewers');

@@ -1,0 +1,91 @@
+// Home: what is live, what was recorded last, and the ways in.
+
+import { h, fill, field } from '../dom.js';
+import { icon } from '../icons.js';
+import { liveBroadcasts, recordings, poll } from '../api.js';
+import { defaultRoom, isName, NAME_RULE, watchHref } from '../names.js';
+import * as format from '../format.js';
+import { recordingRow } from './recordings.js';
+
+const EVERY_MS = 4000;
+const RECENT = 5;
+
+export function homeView(root) {
+  const live = h('div', { 'data-testid': 'live' }, h('p', { class: 'empty' }, 'Looking…'));
+  const recent = h('div', { 'data-testid': 'recent' });
+  const trouble = h('p', { class: 'problem', role: 'status', 'data-testid': 'api-problem', hidden: true });
+  fill(root,
+    h('h1', { class: 'visually-hidden' }, 'onair'),
+    h('div', { class: 'doors' }, publishDoor(), watchDoor()),
+    trouble,
+    h('section', { 'aria-labelledby': 'live-title' }, h('h2', { id: 'live-title' }, 'Live now'), live),
+    h('section', { 'aria-labelledby': 'recent-title' },
+      h('div', { class: 'section-head' }, h('h2', { id: 'recent-title' }, 'Recent recordings'), h('a', { href: '#/recordings' }, 'All recordings')), recent));
+  let before = '';
+  return poll(async (signal) => {
+    const [broadcasts, recorded] = await Promise.all([liveBroadcasts(signal), recordings(signal)]);
+    trouble.hidden = true;
+    const now = JSON.stringify([broadcasts, recorded.slice(0, RECENT), new Date().getMinutes()]);
+    if (now === before) return; // nothing changed: focus and selection stay where they are
+    before = now;
+    fill(live, liveList(broadcasts));
+    fill(recent, recorded.length
+      ? h('ul', { class: 'rows' }, recorded.slice(0, RECENT).map((recording) => recordingRow(recording)))
+      : h('p', { class: 'empty' }, 'Nothing was recorded yet.'));
+  }, EVERY_MS, (error) => {
+    trouble.hidden = false;
+    fill(trouble, `The server does not answer (${error.message}). This page keeps asking.`);
+  });
+}
+
+function publishDoor() {
+  return h('section', { class: 'door door-publish', 'aria-labelledby': 'publish-title' },
+    h('h2', { id: 'publish-title' }, 'Go on air'),
+    h('p', {}, 'Send your camera or your screen, straight from the browser.'),
+    h('a', { class: 'button primary', href: '#/publish', 'data-testid': 'go-publish' }, icon('camera'), 'Publish'));
+}
+
+function watchDoor() {
+  const room = h('input', { name: 'room', value: defaultRoom(), required: true, maxlength: 64, autocapitalize: 'off', autocomplete: 'off', spellcheck: 'false', 'data-testid': 'home-room' });
+  const error = h('p', { class: 'field-error', role: 'alert' });
+  const open = (event) => {
+    event.preventDefault();
+    const name = room.value.trim();
+    if (isName(name)) location.hash = watchHref(name);
+    else fill(error, NAME_RULE);
+  };
+  return h('section', { class: 'door', 'aria-labelledby': 'watch-title' },
+    h('h2', { id: 'watch-title' }, 'Watch a room'),
+    h('p', {}, 'Everyone who is live in a room, side by side. You may come early.'),
+    h('form', { class: 'inline-form', onsubmit: open, novalidate: true },
+      field('Room', room), h('button', { class: 'button', 'data-testid': 'go-watch' }, icon('eye'), 'Watch')),
+    error);
+}
+
+function liveList(broadcasts) {
+  if (broadcasts.length === 0) return h('p', { class: 'empty' }, 'Nothing is live at the moment.');
+  const rooms = Map.groupBy ? Map.groupBy(broadcasts, ({ room }) => room) : groupByRoom(broadcasts);
+  return [...rooms].map(([room, list]) => h('section', { class: 'room', 'aria-label': `Room ${room}` },
+    h('div', { class: 'section-head' }, h('h3', {}, room), h('a', { href: watchHref(room) }, 'Watch the room')),
+    h('ul', { class: 'cards' }, list.map(liveCard))));
+}
+
+function liveCard(broadcast) {
+  const codecs = broadcast.tracks.map(({ codec }) => format.codec(codec)).join(' + ');
+  const kinds = new Set(broadcast.tracks.map(({ kind }) => kind));
+  return h('li', {}, h('a', { class: 'card live-card', href: watchHref(broadcast.room, broadcast.user), 'data-testid': 'live-card', 'data-broadcast': broadcast.id },
+    h('span', { class: 'live-card-head' },
+      h('span', { class: 'live-card-name' }, broadcast.user),
+      h('span', { class: 'chip', 'data-tone': 'live' }, 'Live'),
+      broadcast.recording ? h('span', { class: 'chip', 'data-tone': 'rec' }, 'Rec') : null),
+    h('span', { class: 'facts' },
+      [format.plural(broadcast.viewers ?? 0, 'viewer'), format.bitrate(broadcast.bitrate_bps ?? NaN), codecs,
+        kinds.has('video') ? null : 'sound only', `on for ${format.age(broadcast.since)}`]
+        .filter(Boolean).map((fact) => h('span', {}, fact)))));
+}
+
+function groupByRoom(broadcasts) {
+  const rooms = new Map();
+  for (const broadcast of broadcasts) rooms.set(broadcast.room, [...(rooms.get(broadcast.room) ?? []), broadcast]);
+  return rooms;
+}

@@ -1,0 +1,72 @@
+// Recordings: the list, and a player for one of them.
+
+import { h, fill } from '../dom.js';
+import { icon } from '../icons.js';
+import { recordings, poll } from '../api.js';
+import * as format from '../format.js';
+
+const EVERY_MS = 8000;
+
+export function recordingsView(root, route) {
+  const playing = route.query.get('play');
+  const player = h('div', {});
+  const list = h('div', { 'data-testid': 'recordings' }, h('p', { class: 'empty' }, 'Looking…'));
+  const trouble = h('p', { class: 'problem', role: 'status', hidden: true });
+  fill(root, h('h1', {}, 'Recordings'), trouble, player, list);
+  let before = '';
+  let shown = false;
+  const stop = poll(async (signal) => {
+    const all = await recordings(signal);
+    trouble.hidden = true;
+    if (playing && !shown) {
+      shown = true;
+      fill(player, recordingPlayer(all.find(({ path }) => path === playing)));
+    }
+    const now = JSON.stringify(all);
+    if (now === before) return;
+    before = now;
+    fill(list, all.length
+      ? h('ul', { class: 'rows' }, all.map((recording) => recordingRow(recording, recording.path === playing)))
+      : h('p', { class: 'empty' }, 'Nothing was recorded yet. Broadcasts are recorded as they run, and appear here.'));
+  }, EVERY_MS, (error) => {
+    trouble.hidden = false;
+    fill(trouble, `The server does not answer (${error.message}). This page keeps asking.`);
+  });
+  return () => {
+    stop();
+    player.querySelector('video')?.pause();
+  };
+}
+
+/** One line of a list of recordings, here and on the home page. */
+export function recordingRow(recording, current = false) {
+  const name = `${recording.broadcast}, ${format.dateTime(recording.started)}`;
+  return h('li', { class: 'row', 'data-testid': 'recording', 'data-path': recording.path, 'aria-current': current ? 'true' : null },
+    h('div', { class: 'row-text' },
+      h('span', { class: 'row-title' }, recording.broadcast, recording.running ? h('span', { class: 'chip', 'data-tone': 'rec' }, 'Recording') : null),
+      h('span', { class: 'facts' },
+        [format.dateTime(recording.started), format.clock(recording.duration_s ?? NaN), format.size(recording.size_bytes ?? NaN)].map((fact) => h('span', {}, fact)))),
+    h('div', { class: 'row-buttons' },
+      h('a', { class: 'button small', href: `#/recordings?play=${encodeURIComponent(recording.path)}`, 'aria-label': `Play ${name}`, 'data-testid': 'recording-play' }, icon('play'), h('span', { class: 'wide-only' }, 'Play')),
+      h('a', { class: 'button small', href: recording.href, download: recording.file, 'aria-label': `Download ${name}`, 'data-testid': 'recording-download' }, icon('download'), h('span', { class: 'wide-only' }, 'Download'))));
+}
+
+function recordingPlayer(recording) {
+  if (!recording) return h('p', { class: 'problem', role: 'alert' }, 'This recording is not there. If it was still running, it has another name now: look for it in the list.');
+  const failed = h('p', { class: 'problem', role: 'alert', hidden: true });
+  const video = h('video', { controls: true, playsInline: true, preload: 'metadata', src: recording.href, 'data-testid': 'player', 'aria-label': `Recording of ${recording.broadcast}` });
+  video.addEventListener('error', () => {
+    failed.hidden = false;
+    fill(failed, recording.running
+      ? 'Nothing can be played yet. Try again in a few seconds.'
+      : 'This browser cannot play the file. Download it and play it with VLC or mpv, or try another browser.');
+  });
+  video.play().catch(() => { /* the controls are there */ });
+  return h('section', { class: 'player', 'aria-label': 'Player' },
+    h('div', { class: 'stage' }, video),
+    failed,
+    h('div', { class: 'section-head' },
+      h('h2', {}, recording.broadcast),
+      h('a', { href: '#/recordings' }, 'Close')),
+    recording.running ? h('p', { class: 'hint' }, 'Still being recorded: this plays what has been written so far.') : null);
+}
