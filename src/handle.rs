@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::hub::io::{
-    Command, Door, MediaPacket, Order, RecordingId, SessionId, Snapshot, TrackInfo,
-};
+use crate::hub::io::{Command, Door, MediaPacket, Order, RecordingId, SessionId, Snapshot, TrackInfo};
 use crate::signal::{BroadcastId, Signal};
 
 /// Requests that may wait for the hub's thread.
@@ -149,16 +147,8 @@ pub fn bridge() -> nix::Result<(HubHandle, HubPort, mpsc::Receiver<NewRecording>
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
     let (recordings, new_recordings) = mpsc::channel(NEW_RECORDINGS_MAX);
     let waker = Arc::new(Waker::new()?);
-    let handle = HubHandle {
-        requests,
-        waker: Arc::clone(&waker),
-        last_session: Arc::new(AtomicU64::new(0)),
-    };
-    let port = HubPort {
-        requests: inbox,
-        waker,
-        recordings,
-    };
+    let handle = HubHandle { requests, waker: Arc::clone(&waker), last_session: Arc::new(AtomicU64::new(0)) };
+    let port = HubPort { requests: inbox, waker, recordings };
     Ok((handle, port, new_recordings))
 }
 
@@ -171,17 +161,8 @@ impl HubHandle {
     pub fn open(&self, door: Door, remote: IpAddr) -> Result<Session, HandleError> {
         let id = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
         let (sender, signals) = mpsc::channel(SIGNALS_MAX);
-        self.send(Request::Open {
-            session: id,
-            door,
-            remote,
-            signals: sender,
-        })?;
-        Ok(Session {
-            id,
-            signals,
-            handle: self.clone(),
-        })
+        self.send(Request::Open { session: id, door, remote, signals: sender })?;
+        Ok(Session { id, signals, handle: self.clone() })
     }
 
     /// Gives an order of the server's own.
@@ -235,11 +216,7 @@ impl Session {
     ///
     /// [`HandleError`]; the command was not taken.
     pub fn send(&self, id: Option<String>, command: Command) -> Result<(), HandleError> {
-        self.handle.send(Request::Command {
-            session: self.id,
-            id,
-            command,
-        })
+        self.handle.send(Request::Command { session: self.id, id, command })
     }
 
     /// The next message for the client.

@@ -10,12 +10,7 @@ pub trait DatagramSink {
     ///
     /// `None` when the batch is full or `len_bytes` exceeds a slot: the datagram is dropped, and the sink counts it. A
     /// reservation that is not committed costs nothing; the next one takes its place.
-    fn reserve(
-        &mut self,
-        source: SocketAddr,
-        destination: SocketAddr,
-        len_bytes: usize,
-    ) -> Option<&mut [u8]>;
+    fn reserve(&mut self, source: SocketAddr, destination: SocketAddr, len_bytes: usize) -> Option<&mut [u8]>;
 
     /// Takes the first `len_bytes` of the slot reserved last as a datagram to send.
     fn commit(&mut self, len_bytes: usize);

@@ -4,9 +4,17 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod bits;
 pub mod codec;
+pub mod frame_size;
+pub mod header;
+pub mod keyframe;
+mod nal;
 pub mod rewrite;
+#[cfg(test)]
+mod samples;
 pub mod vp8;
+pub mod vp9;
 
 /// The moment at which the tests of these modules begin.
 #[cfg(test)]

@@ -114,10 +114,7 @@ impl TrackRewrite {
     /// was sent: `None`.
     #[must_use]
     pub fn timestamp_at(&self, now: Instant) -> Option<u32> {
-        self.latest_at.map(|at| {
-            self.latest_timestamp
-                .wrapping_add(self.ticks(now.saturating_duration_since(at)))
-        })
+        self.latest_at.map(|at| self.latest_timestamp.wrapping_add(self.ticks(now.saturating_duration_since(at))))
     }
 
     /// The source packet (epoch and sequence number) that was sent as `output`, if it lies within the run in force.
@@ -127,10 +124,7 @@ impl TrackRewrite {
         if output < run.first_output || output > self.highest_sequence {
             return None;
         }
-        Some((
-            run.epoch,
-            run.first_source.wrapping_add(output - run.first_output),
-        ))
+        Some((run.epoch, run.first_source.wrapping_add(output - run.first_output)))
     }
 
     /// Maps one source packet that arrived at `now`.
@@ -169,11 +163,7 @@ impl TrackRewrite {
             self.latest_at = Some(now);
         }
         self.run = Some(run);
-        Some(Mapped {
-            sequence,
-            timestamp,
-            vp8,
-        })
+        Some(Mapped { sequence, timestamp, vp8 })
     }
 
     /// The run that begins with `source`. The timestamps of an epoch that goes on keep their offset, unless it was silent
@@ -185,9 +175,7 @@ impl TrackRewrite {
             _ => {
                 // At least one tick: two frames must not share a timestamp.
                 let advance = silence.map_or(0, |silence| self.ticks(silence).max(1));
-                self.latest_timestamp
-                    .wrapping_add(advance)
-                    .wrapping_sub(source.timestamp)
+                self.latest_timestamp.wrapping_add(advance).wrapping_sub(source.timestamp)
             }
         };
         Run {
@@ -212,9 +200,7 @@ impl TrackRewrite {
     fn map_vp8(&mut self, run: &mut Run, ids: Vp8Ids) -> Vp8Ids {
         let picture_id = ids.picture_id.map(|source| {
             let offset = *run.picture_id_offset.get_or_insert_with(|| {
-                self.highest_picture_id.map_or(0, |highest| {
-                    highest.wrapping_add(1).wrapping_sub(source.value)
-                })
+                self.highest_picture_id.map_or(0, |highest| highest.wrapping_add(1).wrapping_sub(source.value))
             });
             let output = PictureId::new(source.value.wrapping_add(offset), source.long);
             let highest = self.highest_picture_id.get_or_insert(output.value);
@@ -226,8 +212,7 @@ impl TrackRewrite {
         });
         let tl0_pic_idx = ids.tl0_pic_idx.map(|source| {
             let offset = *run.tl0_pic_idx_offset.get_or_insert_with(|| {
-                self.highest_tl0_pic_idx
-                    .map_or(0, |highest| highest.wrapping_add(1).wrapping_sub(source))
+                self.highest_tl0_pic_idx.map_or(0, |highest| highest.wrapping_add(1).wrapping_sub(source))
             });
             let output = source.wrapping_add(offset);
             let highest = self.highest_tl0_pic_idx.get_or_insert(output);
@@ -236,10 +221,7 @@ impl TrackRewrite {
             }
             output
         });
-        Vp8Ids {
-            picture_id,
-            tl0_pic_idx,
-        }
+        Vp8Ids { picture_id, tl0_pic_idx }
     }
 }
 
@@ -250,23 +232,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn packet(epoch: u64, sequence: u64, timestamp: u32) -> SourcePacket {
-        SourcePacket {
-            epoch,
-            sequence,
-            timestamp,
-            vp8: None,
-        }
+        SourcePacket { epoch, sequence, timestamp, vp8: None }
     }
 
     fn vp8(epoch: u64, sequence: u64, picture_id: u16, tl0: u8) -> SourcePacket {
-        let ids = Vp8Ids {
-            picture_id: Some(PictureId::new(picture_id, true)),
-            tl0_pic_idx: Some(tl0),
-        };
-        SourcePacket {
-            vp8: Some(ids),
-            ..packet(epoch, sequence, 0)
-        }
+        let ids = Vp8Ids { picture_id: Some(PictureId::new(picture_id, true)), tl0_pic_idx: Some(tl0) };
+        SourcePacket { vp8: Some(ids), ..packet(epoch, sequence, 0) }
     }
 
     fn ids(mapped: Option<Mapped>) -> (u16, u8) {
@@ -280,10 +251,7 @@ mod tests {
         let mapped = track.map(packet(1, 1 << 40, 5), test_epoch()).unwrap();
         assert_eq!((mapped.sequence, mapped.timestamp), (0x7fff, 77));
         let mut track = TrackRewrite::new(0, 0, 90_000);
-        assert_eq!(
-            track.map(packet(1, 9, 5), test_epoch()).unwrap().sequence,
-            0
-        );
+        assert_eq!(track.map(packet(1, 9, 5), test_epoch()).unwrap().sequence, 0);
     }
 
     #[test]
@@ -320,20 +288,9 @@ mod tests {
         let mapped = track.map(packet(2, 7, 123), later).unwrap();
         assert_eq!(mapped.sequence, 13);
         assert_eq!(mapped.timestamp, 4_000 + 180_000);
-        assert_eq!(
-            track.timestamp_offset(),
-            Some(184_000_u32.wrapping_sub(123))
-        );
-        assert_eq!(
-            track.map(packet(1, 501, 73_000), later),
-            None,
-            "the older epoch is over"
-        );
-        assert_eq!(
-            track.map(packet(2, 6, 100), later),
-            None,
-            "before the epoch's first packet"
-        );
+        assert_eq!(track.timestamp_offset(), Some(184_000_u32.wrapping_sub(123)));
+        assert_eq!(track.map(packet(1, 501, 73_000), later), None, "the older epoch is over");
+        assert_eq!(track.map(packet(2, 6, 100), later), None, "before the epoch's first packet");
     }
 
     #[test]
@@ -349,9 +306,7 @@ mod tests {
         let now = test_epoch();
         let mut track = TrackRewrite::new(10, 0, 90_000);
         track.map(packet(1, 1, 5), now);
-        let mapped = track
-            .map(packet(2, 1, 5), now + Duration::from_secs(40 * 3600))
-            .unwrap();
+        let mapped = track.map(packet(2, 1, 5), now + Duration::from_secs(40 * 3600)).unwrap();
         assert!((1..1 << 31).contains(&mapped.timestamp));
     }
 
@@ -373,11 +328,7 @@ mod tests {
         assert!(track.continues(1));
         track.resume_later();
         assert!(!track.continues(1));
-        assert_eq!(
-            track.map(packet(1, 1, 0), now),
-            None,
-            "sent before the pause"
-        );
+        assert_eq!(track.map(packet(1, 1, 0), now), None, "sent before the pause");
         let mapped = track.map(packet(1, 5_000, 90_000), now).unwrap();
         assert_eq!((mapped.sequence, mapped.timestamp), (11, 90_000));
         assert!(track.continues(1) && !track.continues(2));
@@ -403,16 +354,8 @@ mod tests {
         let mut track = TrackRewrite::new(10, 0, 90_000);
         assert_eq!(ids(track.map(vp8(1, 1, 0x7ffe, 254), now)), (0x7ffe, 254));
         assert_eq!(ids(track.map(vp8(1, 3, 0x0000, 0), now)), (0, 0));
-        assert_eq!(
-            ids(track.map(vp8(1, 2, 0x7fff, 255), now)),
-            (0x7fff, 255),
-            "late"
-        );
-        assert_eq!(
-            ids(track.map(vp8(2, 50, 900, 77), now)),
-            (1, 1),
-            "the next ones"
-        );
+        assert_eq!(ids(track.map(vp8(1, 2, 0x7fff, 255), now)), (0x7fff, 255), "late");
+        assert_eq!(ids(track.map(vp8(2, 50, 900, 77), now)), (1, 1), "the next ones");
         assert_eq!(ids(track.map(vp8(2, 51, 901, 77), now)), (2, 1));
     }
 
@@ -421,10 +364,7 @@ mod tests {
         let now = test_epoch();
         let mut track = TrackRewrite::new(10, 0, 90_000);
         track.map(vp8(1, 1, 20, 3), now);
-        let bare = SourcePacket {
-            vp8: Some(Vp8Ids::default()),
-            ..packet(2, 1, 0)
-        };
+        let bare = SourcePacket { vp8: Some(Vp8Ids::default()), ..packet(2, 1, 0) };
         assert_eq!(track.map(bare, now).unwrap().vp8, Some(Vp8Ids::default()));
         assert_eq!(ids(track.map(vp8(3, 1, 500, 60), now)), (21, 4));
     }

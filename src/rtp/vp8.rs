@@ -30,15 +30,8 @@ impl PictureId {
     /// `value` cut down to what the field holds.
     #[must_use]
     pub fn new(value: u16, long: bool) -> Self {
-        let mask = if long {
-            PICTURE_ID_LONG_MASK
-        } else {
-            PICTURE_ID_SHORT_MASK
-        };
-        Self {
-            value: value & mask,
-            long,
-        }
+        let mask = if long { PICTURE_ID_LONG_MASK } else { PICTURE_ID_SHORT_MASK };
+        Self { value: value & mask, long }
     }
 }
 
@@ -100,13 +93,7 @@ impl Vp8Descriptor {
             }
         }
         take()?;
-        Ok(Self {
-            first,
-            ids,
-            picture_id_at,
-            tl0_pic_idx_at,
-            len_bytes: at - 1,
-        })
+        Ok(Self { first, ids, picture_id_at, tl0_pic_idx_at, len_bytes: at - 1 })
     }
 
     /// The running ids that the descriptor carries.
@@ -161,10 +148,7 @@ mod tests {
     #[test]
     fn a_descriptor_without_extension_is_one_byte() {
         let descriptor = Vp8Descriptor::parse(&[0x10, 0x00]).unwrap();
-        assert_eq!(
-            (descriptor.len_bytes(), descriptor.ids()),
-            (1, Vp8Ids::default())
-        );
+        assert_eq!((descriptor.len_bytes(), descriptor.ids()), (1, Vp8Ids::default()));
         assert!(descriptor.starts_frame());
     }
 
@@ -174,13 +158,7 @@ mod tests {
         let payload = [0x90, 0xf0, 0x92, 0x34, 9, 0x41, 0x00];
         let descriptor = Vp8Descriptor::parse(&payload).unwrap();
         assert_eq!(descriptor.len_bytes(), 6);
-        assert_eq!(
-            descriptor.ids().picture_id,
-            Some(PictureId {
-                value: 0x1234,
-                long: true
-            })
-        );
+        assert_eq!(descriptor.ids().picture_id, Some(PictureId { value: 0x1234, long: true }));
         assert_eq!(descriptor.ids().tl0_pic_idx, Some(9));
     }
 
@@ -194,27 +172,15 @@ mod tests {
     fn a_descriptor_that_ends_early_is_refused() {
         let whole = [0x90, 0xf0, 0x92, 0x34, 9, 0x41, 0x00];
         for len in 0..whole.len() {
-            assert_eq!(
-                Vp8Descriptor::parse(&whole[..len]),
-                Err(Vp8Error::Short),
-                "{len}"
-            );
+            assert_eq!(Vp8Descriptor::parse(&whole[..len]), Err(Vp8Error::Short), "{len}");
         }
     }
 
     #[test]
     fn a_short_picture_id_keeps_its_width() {
         let mut payload = [0x90, 0x80, 0x05, 0xaa];
-        let ids = Vp8Ids {
-            picture_id: Some(PictureId {
-                value: 0x1fe,
-                long: true,
-            }),
-            tl0_pic_idx: Some(1),
-        };
-        Vp8Descriptor::parse(&payload)
-            .unwrap()
-            .patch(&mut payload, ids);
+        let ids = Vp8Ids { picture_id: Some(PictureId { value: 0x1fe, long: true }), tl0_pic_idx: Some(1) };
+        Vp8Descriptor::parse(&payload).unwrap().patch(&mut payload, ids);
         assert_eq!(payload, [0x90, 0x80, 0x7e, 0xaa]);
     }
 

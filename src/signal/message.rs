@@ -123,23 +123,13 @@ impl ClientMessage {
     /// `bad-message` for what is no JSON object, has an unknown `type`, or lacks a field; `bad-name` for a room, user
     /// or broadcast that breaks the rules of names.
     pub fn parse(frame: &str) -> Result<Request, ParseError> {
-        let bad = |id, reason: String| ParseError {
-            id,
-            code: ErrorCode::BadMessage,
-            reason,
-        };
+        let bad = |id, reason: String| ParseError { id, code: ErrorCode::BadMessage, reason };
         if frame.len() > FRAME_MAX_BYTES {
-            return Err(bad(
-                None,
-                format!("a message has at most {FRAME_MAX_BYTES} bytes"),
-            ));
+            return Err(bad(None, format!("a message has at most {FRAME_MAX_BYTES} bytes")));
         }
         let envelope: Envelope<'_> =
             serde_json::from_str(frame).map_err(|e| bad(None, format!("not a message: {e}")))?;
-        let id = match envelope
-            .id
-            .map(|raw| serde_json::from_str::<String>(raw.get()))
-        {
+        let id = match envelope.id.map(|raw| serde_json::from_str::<String>(raw.get())) {
             None => None,
             Some(Ok(id)) if id.len() <= REQUEST_ID_MAX_BYTES => Some(id),
             Some(_) => {
@@ -148,9 +138,7 @@ impl ClientMessage {
             }
         };
         match serde_json::from_str::<ClientMessage>(frame) {
-            Ok(ClientMessage::Select {
-                broadcasts: Some(list),
-            }) if list.len() > SELECT_MAX => Err(ParseError {
+            Ok(ClientMessage::Select { broadcasts: Some(list) }) if list.len() > SELECT_MAX => Err(ParseError {
                 id,
                 code: ErrorCode::TooMany,
                 reason: format!("`select` names at most {SELECT_MAX} broadcasts"),
@@ -159,11 +147,7 @@ impl ClientMessage {
             Err(error) => {
                 let reason = error.to_string();
                 let names_a_name = envelope.names_are_bad();
-                let code = if names_a_name {
-                    ErrorCode::BadName
-                } else {
-                    ErrorCode::BadMessage
-                };
+                let code = if names_a_name { ErrorCode::BadName } else { ErrorCode::BadMessage };
                 Err(ParseError { id, code, reason })
             }
         }
@@ -184,10 +168,10 @@ struct Envelope<'a> {
 impl Envelope<'_> {
     /// Whether a room or user is a string, yet no name.
     fn names_are_bad(&self) -> bool {
-        [self.room, self.user].into_iter().flatten().any(|raw| {
-            serde_json::from_str::<String>(raw.get())
-                .is_ok_and(|name| name.parse::<RoomId>().is_err())
-        })
+        [self.room, self.user]
+            .into_iter()
+            .flatten()
+            .any(|raw| serde_json::from_str::<String>(raw.get()).is_ok_and(|name| name.parse::<RoomId>().is_err()))
     }
 }
 
@@ -304,23 +288,13 @@ impl ServerMessage {
     /// An error that leaves the session as it was.
     #[must_use]
     pub fn error(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Error {
-            code,
-            message: message.into(),
-            broadcast: None,
-            fatal: false,
-        }
+        Self::Error { code, message: message.into(), broadcast: None, fatal: false }
     }
 
     /// An error after which the session is over.
     #[must_use]
     pub fn fatal(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Error {
-            code,
-            message: message.into(),
-            broadcast: None,
-            fatal: true,
-        }
+        Self::Error { code, message: message.into(), broadcast: None, fatal: true }
     }
 }
 
