@@ -3,10 +3,17 @@
 //! Each rule is a function from sources to complaints, so that the tests below can plant a violation and see it found.
 //! An exception stands in a table with its reason; one that is no longer needed is itself a complaint.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot read the tree must fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot read the tree must fail"
+)]
 
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/page.rs"]
+mod page;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -15,6 +22,7 @@ use std::fs;
 use std::path::Path;
 
 use imports::{Modules, circles, module_of, written_paths};
+use page::{PageFile, loads_from_the_net, module_circles};
 use source::{Source, Token, line_at, tokens};
 
 /// Imports point down only: a room may use its own floor and those below.
@@ -43,6 +51,9 @@ const LONG_FILES: &[(&str, usize, &str)] = &[];
 
 /// Uses that may close a circle: from, to, reason.
 const CIRCLES: &[(&str, &str, &str)] = &[];
+
+/// Where Rust files stand that are not the library's.
+const FOLDERS_BESIDE_THE_LIBRARY: &[&str] = &["tests"];
 
 /// Names that say nothing about what a file holds.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "manager", "managers"];
@@ -80,10 +91,26 @@ fn file_names_are_nouns_of_the_field() {
 #[test]
 fn nothing_is_left_undone() {
     let mut sources = library();
-    for folder in ["tests", "benches", "fuzz/fuzz_targets"] {
+    for folder in FOLDERS_BESIDE_THE_LIBRARY {
         sources.extend(sources_under(folder));
     }
     report(loose_ends(&sources));
+}
+
+#[test]
+fn the_page_needs_nothing_from_the_net() {
+    report(loads_from_the_net(&page()));
+}
+
+#[test]
+fn the_modules_of_the_page_make_no_circle() {
+    report(module_circles(&page()));
+}
+
+#[test]
+fn the_modules_of_the_page_are_short() {
+    let long = page().into_iter().filter(|file| file.path.ends_with(".js") && file.text.lines().count() > MAX_LINES);
+    report(long.map(|file| format!("web/{}: more than {MAX_LINES} lines", file.path)).collect());
 }
 
 /// Paths from a lower to a higher floor, in tests too, and rooms without a floor.
@@ -259,26 +286,33 @@ fn library() -> Vec<Source> {
 }
 
 fn sources_under(folder: &str) -> Vec<Source> {
+    files_under(folder, &["rs"]).iter().map(|(path, text)| Source::new(path, text)).collect()
+}
+
+fn page() -> Vec<PageFile> {
+    let files = files_under("web", &["css", "html", "js", "svg"]);
+    files.into_iter().map(|(path, text)| PageFile { path, text }).collect()
+}
+
+/// The files below a folder that end so, each with its path below the folder, in the order of their paths.
+fn files_under(folder: &str, extensions: &[&str]) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut sources = Vec::new();
+    let mut files = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(here) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&here) else {
-            assert_ne!(folder, "src", "src/ must be there to be checked");
-            continue;
-        };
-        for entry in entries {
+        for entry in fs::read_dir(&here).unwrap_or_else(|error| panic!("{}: {error}", here.display())) {
             let path = entry.unwrap().path();
+            let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if extensions.contains(&extension) {
                 let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-                sources.push(Source::new(&name, &fs::read_to_string(&path).unwrap()));
+                files.push((name, fs::read_to_string(&path).unwrap()));
             }
         }
     }
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
-    sources
+    files.sort();
+    files
 }
 
 fn report(complaints: Vec<String>) {
