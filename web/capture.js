@@ -29,7 +29,7 @@ export async function capture(wish) {
     for (const track of stream.getVideoTracks()) track.contentHint = wish.source === 'screen' ? 'detail' : 'motion';
     return { stream, maxBitrate_bps: wish.source === 'screen' ? SCREEN_MAX_BITRATE_BPS : quality(wish).maxBitrate_bps };
   } catch (error) {
-    throw error instanceof CaptureError ? error : new CaptureError(captureProblem(error, wish));
+    throw error instanceof CaptureError ? error : new CaptureError(captureProblem(error, { ...wish, missing: await missingOf(wish) }));
   }
 }
 
@@ -67,6 +67,12 @@ async function captureCamera(wish) {
     video: wish.video && wish.source !== 'screen' ? cameraConstraints(wish) : false,
     audio: wish.audio ? microphoneConstraints(wish) : false,
   });
+}
+
+// The browser says only that something is missing; the list of devices says what.
+async function missingOf({ video, audio }) {
+  const kinds = new Set((await navigator.mediaDevices.enumerateDevices().catch(() => [])).map(({ kind }) => kind));
+  return [video && !kinds.has('videoinput') && 'camera', audio && !kinds.has('audioinput') && 'microphone'].filter(Boolean).join(' or ');
 }
 
 async function captureScreen(wish) {

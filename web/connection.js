@@ -31,6 +31,9 @@ export class ConnectionWatch {
 
   /** Both descriptions are set: from now on it should connect. */
   begin() {
+    // A restart of a path that still worked changes no state, so there is no event to wait for. Should the path be dead
+    // all the same, ICE notices within seconds.
+    if (this.#timers.has('restart')) this.#check();
     if (this.#wasConnected || this.#timers.has('stuck')) return;
     this.#after('stuck', STUCK_AFTER_MS, () => this.#on.stuck(this.#problem()));
     this.#after('lost', LOST_AFTER_MS, () => this.#lose('no connection for media'));

@@ -79,6 +79,9 @@ export class LiveSession extends Emitter {
 
   onConnected() {}
 
+  /** The connection is gone, and with it what the server said about the session. */
+  onDisconnected() {}
+
   /** An error that answers no request and is not fatal. */
   onServerError(error) {
     this.log.add(`Server: ${error.message ?? error.code}`, 'warn');
@@ -185,6 +188,7 @@ export class LiveSession extends Emitter {
 
   #onDown({ reason, retryAt, serverGone }) {
     this.#dropConnection();
+    this.onDisconnected();
     this.log.add(`Disconnected: ${reason}. Next try in ${Math.max(1, Math.round((retryAt - Date.now()) / 1000))} s`, 'warn');
     this.set({ state: 'reconnecting', retryAt, serverGone });
   }

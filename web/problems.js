@@ -11,8 +11,8 @@ export function insecureContext() {
     `Browsers allow that only over HTTPS or on localhost, and this page came from ${location.origin}. Open it as https://…, or on the server's own machine as http://localhost:${location.port || 80}.`);
 }
 
-/** What getUserMedia and getDisplayMedia throw. `source` is camera or screen. */
-export function captureProblem(error, { source, video, audio }) {
+/** What getUserMedia and getDisplayMedia throw. `source` is camera or screen; `missing` names the devices there are none of. */
+export function captureProblem(error, { source, video, audio, missing }) {
   const wanted = source === 'screen' ? 'screen' : [video && 'camera', audio && 'microphone'].filter(Boolean).join(' and ');
   switch (error.name) {
     case 'NotAllowedError':
@@ -21,9 +21,10 @@ export function captureProblem(error, { source, video, audio }) {
         : problem('capture-refused', `The browser may not use the ${wanted}.`, 'Allow it with the camera symbol in the address bar (or in the site settings), then start again. If the browser did not ask, the operating system may be refusing it.');
     case 'NotFoundError':
     case 'DevicesNotFoundError':
-      return problem('no-device', `No ${wanted} was found.`, 'Plug one in, or send only what there is: switch video or sound off above. A screen can be shared without a camera.');
+      return problem('no-device', `No ${missing || wanted} was found.`, 'Plug one in, or send only what there is: switch video or sound off in the settings. A screen can be shared without a camera.');
     case 'NotReadableError':
     case 'AbortError':
+      if (source === 'screen') return problem('device-busy', 'The operating system does not give the screen to the browser.', 'Allow screen recording for the browser in the system settings, or choose a window or a tab instead.', error.message);
       return problem('device-busy', `The ${wanted} cannot be opened.`, 'Another program may be using it. Close that program, or choose another device, and start again.', error.message);
     case 'OverconstrainedError':
       return problem('device-gone', 'The chosen device is not there any more.', 'Choose another one from the list.', error.message);

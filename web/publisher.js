@@ -4,7 +4,6 @@
 import { LiveSession } from './livesession.js';
 import { preferCodec } from './codecs.js';
 import { codecRefused, serverProblem } from './problems.js';
-import { plural } from './format.js';
 
 const VIDEO_OK_FRESH_MS = 3500;
 const MAX_FRAME_RATE = 30;
@@ -59,7 +58,6 @@ export class Publisher extends LiveSession {
 
   async join(pc) {
     const { stream, codec, room, user, token } = this.#options;
-    this.#videoOkAt = null;
     this.#senders.clear();
     for (const track of stream.getTracks()) this.#addTrack(pc, track, stream, codec);
     if (this.hasVideo) this.#openVideoCheck(pc);
@@ -79,11 +77,19 @@ export class Publisher extends LiveSession {
     const offer = await pc.createOffer({ iceRestart: true });
     await pc.setLocalDescription(offer);
     const reply = await this.signaling.request('offer', { sdp: pc.localDescription.sdp });
-    if (this.pc === pc) await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
+    if (this.pc !== pc) return;
+    await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
+    this.negotiated();
   }
 
   broadcastOf() {
     return this.broadcast;
+  }
+
+  onDisconnected() {
+    this.viewers = null;
+    this.#videoOkAt = null;
+    if (this.recording?.state !== 'failed') this.recording = this.recording && { ...this.recording, state: 'ready' };
   }
 
   onServerError(error) {
@@ -132,5 +138,3 @@ export class Publisher extends LiveSession {
     else this.log.add(`Recording ${state}${file ? `: ${file}` : ''}`, 'good');
   }
 }
-
-export const viewersText = (n) => (Number.isFinite(n) ? plural(n, 'viewer') : '– viewers');

@@ -8,7 +8,7 @@ export function candidatesOf(sdp) {
     const words = line.slice('a=candidate:'.length).trim().split(/\s+/);
     const [, , protocol, , address, port] = words;
     const type = words[words.indexOf('typ') + 1];
-    if (!address || !port) continue;
+    if (!address || !port || words.includes('active')) continue; // active TCP has no port of its own: nothing to tell
     found.set(`${protocol} ${address} ${port}`, { protocol: protocol.toLowerCase(), address, port: Number(port), type });
   }
   return [...found.values()];

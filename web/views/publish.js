@@ -5,8 +5,8 @@ import { icon } from '../icons.js';
 import { studio } from '../studio.js';
 import { alreadyAllowed, onDeviceChange } from '../capture.js';
 import { insecureContext } from '../problems.js';
-import { viewersText } from '../publisher.js';
 import { watchHref } from '../names.js';
+import { plural } from '../format.js';
 import { PublishForm } from './publishform.js';
 import { StatsPanel } from './statspanel.js';
 import { LogPanel } from './logpanel.js';
@@ -46,7 +46,7 @@ class PublishView {
   #recording = chip('recording');
   #videoCheck = chip('video-check');
   #problem = problemPanel();
-  #start = h('button', { type: 'button', class: 'button primary', 'data-testid': 'start', onclick: () => this.#goLive() }, icon('camera'), 'Start broadcast');
+  #start = h('button', { type: 'button', class: 'button primary', 'data-testid': 'start', onclick: () => this.#goLive() }, icon('camera'), h('span', {}, 'Start', h('span', { class: 'wide-only' }, ' broadcast')));
   #stop = h('button', { type: 'button', class: 'button danger', 'data-testid': 'stop', onclick: () => studio.stop() }, icon('stop'), 'Stop');
   #mute = h('button', { type: 'button', class: 'button', 'data-testid': 'mute-mic', onclick: () => studio.setMuted(!studio.muted) });
   #hide = h('button', { type: 'button', class: 'button', 'data-testid': 'hide-picture', onclick: () => studio.setHidden(!studio.hidden) });
@@ -121,10 +121,12 @@ class PublishView {
     this.#mute.hidden = !hasAudio;
     this.#hide.hidden = !hasVideo;
     toggle(this.#mute, studio.muted, ['microphone', 'Mute'], ['microphoneOff', 'Muted']);
-    toggle(this.#hide, studio.hidden, [studio.wish?.source === 'screen' ? 'screen' : 'camera', 'Hide picture'], ['cameraOff', 'Hidden']);
+    toggle(this.#hide, studio.hidden, [studio.wish?.source === 'screen' ? 'screen' : 'camera', 'Hide'], ['cameraOff', 'Hidden']);
     this.#placeholder.hidden = hasVideo && !studio.hidden;
     fill(this.#placeholder, this.#placeholderContent(stream, hasVideo, busy));
+    this.element.classList.toggle('is-live', live);
     this.#form.lock(live, studio.wish?.source);
+    if (publisher && (publisher.state === 'reconnecting' || !live)) this.#stats.update(null, null, []);
     this.#showLive();
   }
 
@@ -133,7 +135,7 @@ class PublishView {
     const status = publisher ? statusOf(publisher, ON_AIR) : { text: '', tone: 'quiet' };
     const ended = publisher?.state === 'ended';
     this.#state.set(ended && this.#stream ? '' : status.text, status.tone);
-    this.#viewers.set(live ? viewersText(publisher.viewers ?? NaN) : '', 'quiet');
+    this.#viewers.set(live && publisher.viewers !== null ? plural(publisher.viewers, 'viewer') : '', 'quiet');
     const recording = publisher?.recording;
     const [text, tone] = RECORDING_CHIPS[recording?.state] ?? ['', 'quiet'];
     this.#recording.set(live ? text : '', tone);
@@ -150,8 +152,11 @@ class PublishView {
     this.#offSample = null;
     if (!publisher) return;
     this.#log.attach(publisher.log);
-    this.#offSample = publisher.on('sample', (sample) => this.#stats.update(sample, publisher.latency_ms, publisher.stats?.history));
-    this.#stats.element.hidden = false;
+    this.#stats.element.hidden = true;
+    this.#offSample = publisher.on('sample', (sample) => {
+      this.#stats.element.hidden = false;
+      this.#stats.update(sample, publisher.latency_ms, publisher.stats?.history);
+    });
     this.#log.element.hidden = false;
     this.#share.hidden = false;
     fill(this.#share, shareLink(publisher));
@@ -164,7 +169,7 @@ class PublishView {
     if (stream && !hasVideo) return [h('p', {}, 'Sound only')];
     if (stream && studio.hidden) return [h('p', {}, 'The picture is hidden: viewers see black')];
     return [
-      h('p', {}, studio.publisher?.recording?.file ? 'The broadcast has ended.' : 'Nothing is sent before you start.'),
+      h('p', {}, studio.publisher ? 'The broadcast has ended.' : 'Nothing is sent before you start.'),
       studio.publisher?.recording?.file
         ? h('a', { class: 'button', href: '#/recordings', 'data-testid': 'to-recordings' }, 'See recordings')
         : h('button', { type: 'button', class: 'button', 'data-testid': 'show-preview', onclick: () => studio.preview(this.#form.wish) }, icon('eye'), 'Preview'),

@@ -37,7 +37,7 @@ export class StatsPanel {
     this.#set('resolution', several ?? format.resolution(only?.width, only?.height));
     this.#set('loss', format.percent(sample?.loss ?? NaN));
     this.#set('freezes', format.count(sample?.freezes ?? NaN));
-    this.#set('limit', only ? { cpu: 'this computer', bandwidth: 'the network' }[only.limitedBy] ?? 'nothing' : '–');
+    this.#set('limit', only && sample.state === 'connected' ? { cpu: 'this computer', bandwidth: 'the network' }[only.limitedBy] ?? 'nothing' : '–');
     this.#set('codec', codecs.size ? [...codecs].join(' + ') : '–');
     this.#sparkline.draw(history ?? []);
   }

@@ -27,7 +27,7 @@ export class Tile extends Emitter {
     this.video = h('video', { playsInline: true, muted, 'data-testid': 'video', 'aria-label': `Live picture of ${user}` });
     this.video.addEventListener('playing', () => this.#onPlaying());
     this.video.addEventListener('dblclick', () => this.#fullScreen());
-    this.#portrait = h('div', { class: 'tile-portrait', 'aria-hidden': 'true', hidden: true }, h('span', {}, user.slice(0, 2).toUpperCase()));
+    this.#portrait = h('div', { class: 'tile-portrait', hidden: true }, h('span', { 'aria-hidden': 'true' }, user.slice(0, 2).toUpperCase()), 'Sound only');
     this.#muteButton = h('button', { type: 'button', class: 'tile-button', 'data-testid': 'tile-mute', onclick: () => this.setMuted(!this.#muted) });
     this.element = h('article', { class: 'tile', 'data-testid': 'tile', 'data-broadcast': id, 'aria-label': `Broadcast of ${user}` },
       this.video, this.#portrait, this.#message,
@@ -45,17 +45,17 @@ export class Tile extends Emitter {
     if (this.video.srcObject !== stream) this.video.srcObject = stream;
     this.#portrait.hidden = kinds.has('video');
     this.#muteButton.hidden = !kinds.has('audio');
-    this.element.classList.toggle('tile-sound-only', !kinds.has('video'));
     if (note) setText(this.#message, `${note.title} ${note.advice}`);
     else if (kinds.size === 0) setText(this.#message, 'Nothing is sent');
-    else if (!kinds.has('video')) setText(this.#message, 'Sound only');
+    else if (!kinds.has('video')) setText(this.#message, '');
     else setText(this.#message, this.#started ? '' : 'Starting…');
     if (kinds.size) this.#play();
   }
 
-  /** The connection is gone: the last picture stays, under a word about it. */
+  /** The connection is gone; the tile stays in its place until it is known whether the broadcast comes back. */
   interrupt(text) {
     this.#started = false;
+    setText(this.#facts, '');
     setText(this.#message, text);
   }
 
@@ -72,6 +72,8 @@ export class Tile extends Emitter {
 
   setFacts(tracks) {
     const video = tracks.find(({ kind }) => kind === 'video');
+    // Tracks that take the place of others in a playing element bring no event.
+    if (!this.#started && video?.frames_per_s > 0) this.#onPlaying();
     setText(this.#facts, video?.height ? `${video.height}p · ${Math.round(video.frames_per_s ?? 0)}/s` : '');
   }
 

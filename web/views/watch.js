@@ -93,6 +93,7 @@ class WatchView {
     }
     if (state === 'reconnecting' || state === 'ended') {
       for (const tile of this.#tiles.values()) tile.interrupt(state === 'ended' ? 'Ended' : 'Interrupted');
+      this.#stats.update(null, null, []);
     }
     this.#wall.dataset.count = String(Math.min(this.#tiles.size, 10));
     this.#wall.hidden = this.#tiles.size === 0;
