@@ -322,7 +322,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_parsed_without_panic(mut packet in prop::collection::vec(any::<u8>(), 0..80)) {
-            DatagramKind::classify(&packet);
+            let _ = DatagramKind::classify(&packet);
             for first in [None, Some(0x90), Some(0xb1), Some(0x80)] {
                 if let (Some(byte), Some(first)) = (packet.first_mut(), first) {
                     *byte = first;

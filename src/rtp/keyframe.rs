@@ -178,8 +178,8 @@ mod tests {
         #[test]
         fn any_bytes_are_looked_at_without_panic(payload in prop::collection::vec(any::<u8>(), 0..64)) {
             for codec in Codec::VIDEO {
-                starts_keyframe(codec, &payload);
-                frame_size(codec, &payload);
+                let _ = starts_keyframe(codec, &payload);
+                let _ = frame_size(codec, &payload);
             }
         }
 
@@ -191,8 +191,8 @@ mod tests {
             if let Some(target) = payload.get_mut(at) {
                 *target = byte;
             }
-            starts_keyframe(codec, &payload);
-            frame_size(codec, &payload);
+            let _ = starts_keyframe(codec, &payload);
+            let _ = frame_size(codec, &payload);
         }
     }
 }

@@ -4,8 +4,11 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod answer;
+pub mod foreign;
 pub mod id;
 pub mod message;
+pub mod sdp;
 
 pub use id::{BroadcastId, NameError, RoomId, UserId};
 pub use message::{ClientMessage, ErrorCode, LeaveReason, Request, ServerMessage, Signal};
