@@ -9,11 +9,9 @@
 use std::fmt::Write as _;
 
 pub use super::answer::{answer_has_no_media, candidates, rejected_mids, rejected_video, with_start_bitrate};
+use super::mids::Mids;
 pub use super::sdp::{CANDIDATES_MAX, M_LINES_MAX, SDP_MAX_BYTES, SdpError};
 use super::sdp::{Section, Text};
-
-/// The longest mid that the engine keeps as it is, in bytes.
-const MID_MAX_BYTES: usize = 16;
 
 /// A payload type for an m-line that has none that can be used: it stands in its place, matches no codec, and is rejected.
 const PLACEHOLDER: &str = "127";
@@ -80,7 +78,7 @@ impl Foreign {
     /// See [`SdpError`]: what is missing or cannot be used.
     pub fn offer(sdp: &str, options: OfferOptions<'_>) -> Result<Self, SdpError> {
         let text = Text::parse(sdp, options.m_lines_max)?;
-        let mids = Mids::of_offer(&text)?;
+        let mids = Mids::read(&text)?;
         let sdp = rebuild(&text, &mids, Side::Offer(options))?;
         let lines = text.media.iter().zip(&mids.ours).zip(&mids.bundled).map(|((section, ours), bundled)| MLine {
             theirs: section.mid().map(str::to_owned),
@@ -163,7 +161,7 @@ impl Foreign {
 /// See [`SdpError`].
 pub fn normalise_answer(sdp: &str) -> Result<String, SdpError> {
     let text = Text::parse(sdp, M_LINES_MAX)?;
-    let mids = Mids::of_offer(&text)?;
+    let mids = Mids::read(&text)?;
     rebuild(&text, &mids, Side::Answer)
 }
 
@@ -172,69 +170,6 @@ pub fn normalise_answer(sdp: &str) -> Result<String, SdpError> {
 enum Side<'a> {
     Offer(OfferOptions<'a>),
     Answer,
-}
-
-/// The mids of an SDP's m-lines, in their order.
-struct Mids {
-    ours: Vec<String>,
-    bundled: Vec<bool>,
-    has_bundle: bool,
-    /// Some mid is not the client's own.
-    some_changed: bool,
-    /// Some mid is not even what the engine makes of the client's own in header extensions.
-    some_hashed: bool,
-}
-
-impl Mids {
-    fn of_offer(text: &Text<'_>) -> Result<Self, SdpError> {
-        let is_alone = text.media.len() == 1;
-        let mut theirs: Vec<&str> = Vec::with_capacity(text.media.len());
-        for (index, section) in text.media.iter().enumerate() {
-            match section.mid() {
-                Some(mid) if theirs.contains(&mid) => return Err(SdpError::DuplicateMid(mid.to_owned())),
-                Some(mid) => theirs.push(mid),
-                None if is_alone => theirs.push("0"),
-                None => return Err(SdpError::MissingMid(index + 1)),
-            }
-        }
-        let mut groups = text.session_values("group").filter_map(|group| group.strip_prefix("BUNDLE"));
-        let group = groups.next();
-        let mut bundled = vec![is_alone && group.is_none(); theirs.len()];
-        for mid in group.unwrap_or_default().split_ascii_whitespace() {
-            match theirs.iter().position(|their| *their == mid).and_then(|index| bundled.get_mut(index)) {
-                Some(bundled) => *bundled = true,
-                None => return Err(SdpError::UnknownBundleMid(mid.to_owned())),
-            }
-        }
-        for (section, (mid, bundled)) in text.media.iter().zip(theirs.iter().zip(&bundled)) {
-            if !bundled && !section.has_port_0() {
-                return Err(group.map_or(SdpError::MissingBundle, |_| SdpError::PartialBundle((*mid).to_owned())));
-            }
-        }
-        let fit: Vec<String> = theirs.iter().map(|mid| cut_mid(mid)).collect();
-        let ours = theirs.iter().zip(&fit).map(|(mid, cut)| {
-            let is_unique = fit.iter().filter(|other| *other == cut).count() == 1;
-            // The mid in RTP header extensions is cut in the same way, so the cut mid serves best.
-            if is_unique && !cut.is_empty() { cut.clone() } else { hashed_mid(mid) }
-        });
-        let ours: Vec<String> = ours.collect();
-        let some_changed = ours.iter().zip(&theirs).any(|(ours, theirs)| ours != theirs);
-        let some_hashed = ours.iter().zip(&fit).any(|(ours, cut)| ours != cut);
-        Ok(Self { ours, bundled, has_bundle: group.is_some(), some_changed, some_hashed })
-    }
-}
-
-/// A mid as the engine would keep it.
-fn cut_mid(mid: &str) -> String {
-    mid.chars().take(MID_MAX_BYTES).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
-}
-
-/// A mid that stays the same from offer to offer (FNV-1a), for those that cannot be told apart once cut.
-fn hashed_mid(mid: &str) -> String {
-    let hash = mid
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("x{:015x}", hash >> 4)
 }
 
 fn rebuild(text: &Text<'_>, mids: &Mids, side: Side<'_>) -> Result<String, SdpError> {

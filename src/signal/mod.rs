@@ -8,6 +8,7 @@ pub mod answer;
 pub mod foreign;
 pub mod id;
 pub mod message;
+mod mids;
 pub mod sdp;
 
 pub use id::{BroadcastId, NameError, RoomId, UserId};
