@@ -15,12 +15,13 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ffmpeg \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin onair \
+    && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin onair \
     && install -d -o onair -g onair /recordings
 COPY --from=builder /out/onair /usr/local/bin/onair
 COPY --chmod=755 scripts/healthcheck /usr/local/bin/onair-healthcheck
 
-USER onair
+# By number, so that an orchestrator can tell that it is not root.
+USER 10001:10001
 WORKDIR /recordings
 ENV ONAIR_RECORD_DIR=/recordings
 VOLUME /recordings
