@@ -3,6 +3,7 @@
 
 import { LiveSession } from './livesession.js';
 import { preferCodec } from './codecs.js';
+import { withoutOrphans } from './sdp.js';
 import { codecRefused, serverProblem } from './problems.js';
 
 const VIDEO_OK_FRESH_MS = 3500;
@@ -62,7 +63,7 @@ export class Publisher extends LiveSession {
     for (const track of stream.getTracks()) this.#addTrack(pc, track, stream, codec);
     if (this.hasVideo) this.#openVideoCheck(pc);
     await pc.setLocalDescription(await pc.createOffer());
-    const reply = await this.signaling.request('register', { room, user, token, sdp: pc.localDescription.sdp });
+    const reply = await this.signaling.request('register', { room, user, token, sdp: withoutOrphans(pc.localDescription.sdp) });
     if (this.pc !== pc) return;
     this.log.add(`Registered as ${this.broadcast}${reply.recording ? '; it will be recorded' : '; it is not recorded'}`, 'good');
     this.set({ recording: { state: reply.recording ? 'ready' : 'off' } });
@@ -76,7 +77,7 @@ export class Publisher extends LiveSession {
   async restartIce(pc) {
     const offer = await pc.createOffer({ iceRestart: true });
     await pc.setLocalDescription(offer);
-    const reply = await this.signaling.request('offer', { sdp: pc.localDescription.sdp });
+    const reply = await this.signaling.request('offer', { sdp: withoutOrphans(pc.localDescription.sdp) });
     if (this.pc !== pc) return;
     await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
     this.negotiated();

@@ -27,3 +27,14 @@ export function withStereo(sdp) {
   return sdp.replace(/^a=fmtp:(\d+) ([^\r\n]*)/gm, (line, payloadType, parameters) =>
     (opus.has(payloadType) && !/(^|;)\s*stereo=/.test(parameters) ? `${line};stereo=1` : line));
 }
+
+/** Drops attributes of payload types that their m-line does not list: Firefox leaves the feedback of codecs that were
+ *  not preferred behind, and strict parsers refuse the whole description for it. */
+export function withoutOrphans(sdp) {
+  let listed = null;
+  return sdp.split('\r\n').filter((line) => {
+    if (line.startsWith('m=')) listed = new Set(line.split(' ').slice(3));
+    const payloadType = /^a=(?:rtcp-fb|rtpmap|fmtp):(\d+) /.exec(line)?.[1];
+    return payloadType === undefined || listed === null || listed.has(payloadType);
+  }).join('\r\n');
+}

@@ -5,7 +5,7 @@ import * as format from '../format.js';
 
 export class LogPanel {
   element;
-  #list = h('ol', { class: 'log', reversed: true, 'data-testid': 'log' });
+  #list = h('ol', { class: 'log', reversed: true, tabindex: 0, 'aria-label': 'Events, newest first', 'data-testid': 'log' });
   #count = h('span', { class: 'count' });
   #off = null;
 

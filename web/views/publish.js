@@ -10,7 +10,7 @@ import { plural } from '../format.js';
 import { PublishForm } from './publishform.js';
 import { StatsPanel } from './statspanel.js';
 import { LogPanel } from './logpanel.js';
-import { chip, problemPanel, statusOf } from './status.js';
+import { announceState, chip, problemPanel, statusOf } from './status.js';
 
 const TICK_MS = 500;
 const ON_AIR = { text: 'On air', tone: 'live' };
@@ -41,7 +41,7 @@ class PublishView {
   #form;
   #preview = h('video', { playsInline: true, muted: true, 'data-testid': 'preview', 'aria-label': 'Preview of what is sent' });
   #placeholder = h('div', { class: 'stage-placeholder' });
-  #state = chip('publish-state', { role: 'status' });
+  #state = chip('publish-state');
   #viewers = chip('viewers');
   #recording = chip('recording');
   #videoCheck = chip('video-check');
@@ -133,6 +133,7 @@ class PublishView {
   #showLive() {
     const { live, publisher } = studio;
     const status = publisher ? statusOf(publisher, ON_AIR) : { text: '', tone: 'quiet' };
+    if (publisher) announceState(publisher, ON_AIR);
     const ended = publisher?.state === 'ended';
     this.#state.set(ended && this.#stream ? '' : status.text, status.tone);
     this.#viewers.set(live && publisher.viewers !== null ? plural(publisher.viewers, 'viewer') : '', 'quiet');

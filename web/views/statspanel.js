@@ -43,9 +43,9 @@ export class StatsPanel {
   }
 
   #cell(name, label) {
-    const value = h('dd', { 'data-testid': `stat-${name}` }, '–');
+    const value = h('span', { 'data-testid': `stat-${name}` }, '–');
     this.#values.set(name, value);
-    return h('div', { class: `stat stat-${name}` }, h('dt', {}, label), value, name === 'bitrate' ? this.#sparkline.element : null);
+    return h('div', { class: `stat stat-${name}` }, h('dt', {}, label), h('dd', {}, value, name === 'bitrate' ? this.#sparkline.element : null));
   }
 
   #set(name, text) {

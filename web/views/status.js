@@ -20,6 +20,16 @@ export function statusOf(session, connected) {
   return { text: WORDS[session.state] ?? session.state, tone: session.problem ? 'bad' : 'quiet' };
 }
 
+const announced = new WeakMap();
+
+/** Reads a new state out to screen readers: once, and without the countdown that is only for the eye. */
+export function announceState(session, connected) {
+  const { text } = session.state === 'reconnecting' ? { text: 'Connection lost; trying again' } : statusOf(session, connected);
+  if (announced.get(session) === text) return;
+  announced.set(session, text);
+  document.getElementById('announcer').textContent = text;
+}
+
 /** A small labelled pill. `set(text, tone)`; an empty text hides it. Tones: quiet, good, warn, bad, live. */
 export function chip(testid, attributes = {}) {
   const element = h('span', { class: 'chip', 'data-testid': testid, hidden: true, ...attributes });

@@ -10,7 +10,7 @@ import { current } from '../sessions.js';
 import { Tile } from './tile.js';
 import { StatsPanel } from './statspanel.js';
 import { LogPanel } from './logpanel.js';
-import { chip, problemPanel, statusOf } from './status.js';
+import { announceState, chip, problemPanel, statusOf } from './status.js';
 
 const TICK_MS = 500;
 
@@ -29,7 +29,7 @@ class WatchView {
   #startMuted;
   #wall = h('div', { class: 'wall', 'data-testid': 'wall' });
   #empty = h('div', { class: 'stage wall-empty' });
-  #state = chip('watch-state', { role: 'status' });
+  #state = chip('watch-state');
   #problem = problemPanel();
   #soundOn = h('button', { type: 'button', class: 'button primary sound-on', hidden: true, 'data-testid': 'unmute', onclick: () => this.#turnSoundOn() }, icon('soundOff'), 'Turn sound on');
   #again = h('button', { type: 'button', class: 'button', hidden: true, 'data-testid': 'watch-again', onclick: () => this.#restart() }, 'Try again');
@@ -134,10 +134,12 @@ class WatchView {
 
   #showState() {
     const { live, broadcasts } = this.#viewer;
-    const { text, tone } = statusOf(this.#viewer, broadcasts.size || live.size
+    const connected = broadcasts.size || live.size
       ? { text: this.#target.user ? 'Live' : `Live · ${plural(live.size, 'broadcast')}`, tone: 'live' }
-      : { text: 'Waiting', tone: 'quiet' });
+      : { text: 'Waiting', tone: 'quiet' };
+    const { text, tone } = statusOf(this.#viewer, connected);
     this.#state.set(text, tone);
+    announceState(this.#viewer, connected);
   }
 
   #showSample(sample) {
