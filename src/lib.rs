@@ -6,5 +6,6 @@
 pub mod egress;
 pub mod handle;
 pub mod hub;
+pub mod net;
 pub mod rtp;
 pub mod signal;

@@ -4,4 +4,5 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod fanout;
 pub mod sink;

@@ -1,8 +1,339 @@
 //! The hub: rooms, broadcasts, peers and what passes between them, as a state machine.
 //!
-//! **Invariant:** the hub knows no socket, no clock and no task: datagrams, commands and the time come in as arguments,
-//! datagrams go out into a [`DatagramSink`](crate::egress::sink::DatagramSink), and facts are polled as [`io::Event`]s.
+//! It does no I/O: the caller hands in datagrams, commands and the time, lends a [`DatagramSink`] for what is to be sent,
+//! and polls [`io::Event`]s. The original design's five events are here: Register, Unregister, Subscribe and Unsubscribe
+//! are [`io::Command`]s, and Broadcast is the fan-out of one RTP packet (`relay`).
+//!
+//! After any number of [`Hub::handle_datagram`], [`Hub::handle_command`] and [`Hub::handle_order`] the caller calls
+//! [`Hub::flush`] once, and [`Hub::handle_timeout`] when [`Hub::poll_timeout`] says so.
+//!
+//! **Invariant:** the hub knows no socket, no clock and no task; and whatever one peer does, or whatever goes wrong inside
+//! it, ends at most that peer.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod broadcasts;
+pub mod clock;
+pub mod config;
+pub mod demux;
+pub mod error;
 pub mod io;
+pub mod keyframes;
+pub mod keys;
+pub mod peer;
+pub mod peers;
+pub mod publisher;
+pub mod rooms;
+pub mod rtc;
+pub mod sessions;
+pub mod subscriber;
+pub mod timers;
+
+mod lives;
+mod publish;
+mod recordings;
+mod relay;
+mod rtc_events;
+mod subscribe;
+mod upkeep;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use str0m::Event as RtcEvent;
+use str0m::net::{Protocol, Receive};
+
+use self::broadcasts::Broadcasts;
+use self::config::HubConfig;
+use self::demux::{Demux, Route};
+use self::error::Refusal;
+use self::io::{BroadcastSnapshot, Command, Event, HubMetrics, Order, RecordingId, SessionId, Snapshot};
+use self::keys::{PeerKey, TimerOwner};
+use self::peers::Peers;
+use self::rooms::Rooms;
+use self::rtc::RtcFactory;
+use self::sessions::Sessions;
+use self::timers::Timers;
+use crate::egress::sink::DatagramSink;
+use crate::rtp::codec::CodecSet;
+use crate::signal::{BroadcastId, ServerMessage, Signal};
+
+/// The state machine. See the module's page.
+#[derive(Debug)]
+pub struct Hub {
+    config: HubConfig,
+    factory: RtcFactory,
+    peers: Peers,
+    demux: Demux,
+    sessions: Sessions,
+    rooms: Rooms,
+    broadcasts: Broadcasts,
+    timers: Timers<TimerOwner>,
+    events: VecDeque<Event>,
+    random: fastrand::Rng,
+    recordable: CodecSet,
+    recordings: BTreeMap<RecordingId, (SessionId, BroadcastId)>,
+    last_recording: u64,
+    last_epoch: u32,
+    last_format: u32,
+    handshaking: usize,
+    metrics: HubMetrics,
+    scratch: Vec<RtcEvent>,
+    stopping: bool,
+}
+
+impl Hub {
+    /// An empty hub. Makes the process's DTLS certificate.
+    #[must_use]
+    pub fn new(config: HubConfig) -> Self {
+        let mut random = fastrand::Rng::with_seed(config.seed);
+        let limits = config.limits;
+        Self {
+            factory: RtcFactory::new(&config),
+            peers: Peers::default(),
+            demux: Demux::new(random.u64(..)),
+            sessions: Sessions::new(limits.sessions, limits.sessions_per_address, random.u64(..)),
+            rooms: Rooms::default(),
+            broadcasts: Broadcasts::default(),
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            random,
+            recordable: config.recordable,
+            recordings: BTreeMap::new(),
+            last_recording: 0,
+            last_epoch: 0,
+            last_format: 0,
+            handshaking: 0,
+            metrics: HubMetrics::default(),
+            scratch: Vec::new(),
+            stopping: false,
+            config,
+        }
+    }
+
+    /// Takes a datagram that came from `source` and was sent to our candidate `destination`.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        destination: SocketAddr,
+        datagram: &[u8],
+        sink: &mut dyn DatagramSink,
+    ) {
+        let key = match self.demux.route(source, datagram) {
+            Route::Bound(key) => key,
+            Route::Named(key) if self.bind(now, key, source, destination, datagram) => key,
+            Route::Named(_) | Route::Unknown => {
+                self.metrics.datagrams_unknown += 1;
+                return;
+            }
+        };
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if let Err(error) = peer.receive(now, source, destination, datagram) {
+            // What cannot be parsed or verified is no reason to end a peer: anyone can send it under its address.
+            tracing::debug!(session = peer.session.0, %error, "a datagram was refused");
+        }
+        let mut events = std::mem::take(&mut self.scratch);
+        let drained = peer.drain(sink, &mut events);
+        self.settle(now, key, drained, events);
+    }
+
+    /// Whether a datagram from `source` belongs to a peer whose media may flow: what else comes can wait.
+    #[must_use]
+    pub fn is_media(&self, source: SocketAddr, datagram: &[u8]) -> bool {
+        // RFC 7983: RTP and RTCP begin with 128 to 191.
+        datagram.first().is_some_and(|first| (128..=191).contains(first))
+            && matches!(self.demux.route(source, datagram), Route::Bound(_))
+    }
+
+    /// Takes what a session asks; the replies are among the events.
+    pub fn handle_command(&mut self, now: Instant, session: SessionId, id: Option<String>, command: Command) {
+        let result = if self.events.len() >= self.config.limits.events {
+            Err(Refusal::too_many("the server is busy: try again in a moment"))
+        } else {
+            self.command(now, session, &id, command)
+        };
+        if let Err(refusal) = result {
+            self.metrics.refusals += 1;
+            tracing::info!(session = session.0, code = ?refusal.code, reason = %refusal.reason, "refused");
+            self.signal(session, id, refusal.into());
+        }
+    }
+
+    fn command(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        id: &Option<String>,
+        command: Command,
+    ) -> Result<(), Refusal> {
+        if self.sessions.get(session).is_none() {
+            return Err(Refusal::bad_state("this session is closed"));
+        }
+        if self.stopping {
+            return Err(Refusal::bad_state("the server is shutting down"));
+        }
+        match command {
+            Command::Register { broadcast, offer } => self.register(now, session, id, broadcast, &offer),
+            Command::Offer { offer } => self.renegotiate(now, session, id, &offer),
+            Command::Unregister => self.unregister(now, session, id),
+            Command::Subscribe { room, user } => self.subscribe(now, session, id, room, user),
+            Command::Play { broadcast, offer } => self.play(now, session, id, broadcast, &offer),
+            Command::Answer { answer, seq } => self.answer(now, session, id, &answer, seq),
+            Command::Select { broadcasts } => self.select(now, session, id, broadcasts),
+            Command::Restart => self.restart(now, session, id),
+            Command::Unsubscribe => self.unsubscribe(now, session, id),
+            Command::Candidate { candidate } => self.candidate(session, candidate.as_deref()),
+            Command::Ping => {
+                self.signal(session, id.clone(), ServerMessage::Pong);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes what the server itself asks. `session` is the session that it is about, for `Open` and `Close`.
+    pub fn handle_order(&mut self, now: Instant, session: SessionId, order: Order) {
+        match order {
+            Order::Open { door, remote } => {
+                if let Err(refusal) = self.sessions.open(session, door, remote) {
+                    self.metrics.refusals += 1;
+                    self.signal(session, None, ServerMessage::fatal(refusal.code, refusal.reason));
+                    self.events.push_back(Event::Ended(session));
+                }
+            }
+            Order::Close => self.close_session(now, session),
+            Order::Recordable(codecs) => self.recordable = codecs,
+            Order::Keyframe(recording) => self.keyframe_for_recording(now, recording),
+            Order::Recording { recording, state, file, error } => self.tell_recording(recording, state, file, error),
+            Order::Shutdown => self.shutdown(now),
+        }
+    }
+
+    /// Lets time pass: call it when [`poll_timeout`](Self::poll_timeout) is due.
+    pub fn handle_timeout(&mut self, now: Instant, sink: &mut dyn DatagramSink) {
+        self.demux.expire(now);
+        while let Some(owner) = self.timers.pop(now) {
+            match owner {
+                TimerOwner::Peer(key) => self.poll_peer(now, key, sink),
+                TimerOwner::Broadcast(key) => self.tick_broadcast(now, key),
+            }
+        }
+        self.flush(now, sink);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Sends what all that was handed in has brought about.
+    pub fn flush(&mut self, now: Instant, sink: &mut dyn DatagramSink) {
+        while let Some(key) = self.peers.pop_dirty() {
+            self.poll_peer(now, key, sink);
+        }
+    }
+
+    /// The next fact, in the order in which they came about.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What is live, and the counters.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let live: Vec<_> = self
+            .rooms
+            .all_broadcasts()
+            .filter_map(|key| self.broadcasts.get(key))
+            .filter_map(|broadcast| Some((broadcast, broadcast.live_since?)))
+            .collect();
+        let broadcasts: Vec<_> = live
+            .into_iter()
+            .map(|(broadcast, since)| BroadcastSnapshot {
+                id: broadcast.id.clone(),
+                live_for: now.saturating_duration_since(since),
+                tracks: broadcast.track_infos(),
+                viewers: broadcast.viewers.len(),
+                bitrate_bps: broadcast.bitrate_bps,
+                recording: broadcast.recording_runs,
+            })
+            .collect();
+        let connected = |peer: &peer::Peer| peer.connected && peer.subscriber().is_some();
+        let metrics = HubMetrics {
+            broadcasts: broadcasts.len() as u64,
+            sessions: self.sessions.len() as u64,
+            viewers: self.peers.iter().filter(|(_, peer)| connected(peer)).count() as u64,
+            peers: self.peers.len() as u64,
+            ..self.metrics
+        };
+        Snapshot { broadcasts, metrics }
+    }
+
+    /// How much of everything that can grow there is: peers, sessions, rooms, recordings, addresses, ufrags. For tests.
+    #[must_use]
+    pub fn sizes(&self) -> [usize; 6] {
+        let (addresses, ufrags) = self.demux.len();
+        [self.peers.len(), self.sessions.len(), self.rooms.len(), self.recordings.len(), addresses, ufrags]
+    }
+
+    /// Binds `source` to the peer that the STUN message names, if it verifies it.
+    fn bind(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        source: SocketAddr,
+        destination: SocketAddr,
+        datagram: &[u8],
+    ) -> bool {
+        let addresses_max = self.config.limits.addresses_per_peer;
+        let Some(peer) = self.peers.get_mut(key) else {
+            return false;
+        };
+        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, datagram) else {
+            return false;
+        };
+        if !peer.accepts(now, receive) {
+            return false;
+        }
+        peer.addresses.push(source);
+        if peer.addresses.len() > addresses_max {
+            let oldest = peer.addresses.remove(0);
+            self.demux.unbind(oldest, key);
+        }
+        if let Some(before) = self.demux.bind(source, key).and_then(|before| self.peers.get_mut(before)) {
+            before.addresses.retain(|address| *address != source);
+        }
+        true
+    }
+
+    fn poll_peer(&mut self, now: Instant, key: PeerKey, sink: &mut dyn DatagramSink) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let mut events = std::mem::take(&mut self.scratch);
+        let polled = peer.poll(now, sink, &mut events);
+        self.settle(now, key, polled, events);
+    }
+
+    /// Acts on what a peer told, and on its end.
+    fn settle(&mut self, now: Instant, key: PeerKey, polled: Result<(), peer::PeerError>, mut events: Vec<RtcEvent>) {
+        for event in events.drain(..) {
+            self.handle_rtc_event(now, key, event);
+        }
+        self.scratch = events;
+        if let Err(error) = polled {
+            tracing::debug!(%error, "a peer cannot go on");
+        }
+        self.end_if_over(now, key);
+        if let Some(peer) = self.peers.get(key) {
+            self.timers.schedule(TimerOwner::Peer(key), peer.wake_at());
+        }
+    }
+
+    fn signal(&mut self, session: SessionId, id: Option<String>, message: ServerMessage) {
+        self.events.push_back(Event::Signal(session, Signal { id, message }));
+    }
+}

@@ -10,6 +10,7 @@ pub mod frame_size;
 pub mod header;
 pub mod keyframe;
 mod nal;
+pub mod packet;
 pub mod rewrite;
 #[cfg(test)]
 mod samples;

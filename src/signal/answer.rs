@@ -39,6 +39,13 @@ pub fn candidates(sdp: &str) -> Vec<String> {
     text.all_values("candidate").filter_map(compact_candidate).take(TOLD_CANDIDATES_MAX).collect()
 }
 
+/// A trickled candidate line as [`candidates`] tells it.
+#[must_use]
+pub fn describe_candidate(line: &str) -> Option<String> {
+    let line = line.strip_prefix("a=").unwrap_or(line);
+    compact_candidate(line.strip_prefix("candidate:")?)
+}
+
 /// `candidate:<foundation> <component> <protocol> <priority> <address> <port> typ <type> …` (RFC 8839 §5.1).
 fn compact_candidate(value: &str) -> Option<String> {
     let mut words = value.split_ascii_whitespace();

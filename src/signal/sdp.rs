@@ -3,7 +3,7 @@
 //! **Invariant:** what was parsed under caps holds no control characters and no more than the caps allow.
 
 /// The largest SDP that is looked at, in bytes.
-pub const SDP_MAX_BYTES: usize = 32 * 1024;
+pub const SDP_MAX_BYTES: usize = 60 * 1024;
 
 /// The most m-lines an SDP may have, unless the caller says less.
 pub const M_LINES_MAX: usize = 64;

@@ -1,0 +1,210 @@
+//! Broadcasts: one publisher's stint each, with its tracks and who receives them.
+//!
+//! **Invariant:** a broadcast lives as long as its publisher's peer; a return or a takeover is another broadcast under the
+//! same id, whose packets carry another epoch.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use str0m::format::CodecSpec;
+use str0m::media::Mid;
+
+use super::clock::SourceClock;
+use super::config::{BROADCAST_TICK, DEADLINE};
+use super::io::{RecordingId, TrackInfo};
+use super::keyframes::KeyframeRequests;
+use super::keys::{BroadcastKey, PeerKey};
+
+use super::subscriber::SlotRef;
+use crate::egress::fanout::Fanout;
+use crate::rtp::codec::{Codec, TrackKind};
+use crate::signal::BroadcastId;
+
+/// One track of a publisher.
+#[derive(Debug)]
+pub struct Track {
+    /// The publisher's m-line.
+    pub mid: Mid,
+    /// Audio or video.
+    pub kind: TrackKind,
+    /// What it sends, or by its negotiation will.
+    pub codec: Codec,
+    /// The source that sends now, and its epoch.
+    pub source: Option<Source>,
+    /// Who receives it.
+    pub fanout: Fanout<SlotRef>,
+    /// When it is asked for a keyframe.
+    pub keyframes: KeyframeRequests,
+}
+
+/// The stream that feeds a track.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// Unlike that of any other source of any track.
+    pub epoch: u32,
+    /// Its payload type.
+    pub payload_type: u8,
+    /// What the payload type stands for.
+    pub spec: CodecSpec,
+    /// Names `spec` among all formats of all tracks.
+    pub format: u32,
+}
+
+impl Track {
+    /// A track that was negotiated and has sent nothing.
+    pub fn new(mid: Mid, kind: TrackKind, codec: Codec) -> Self {
+        Self { mid, kind, codec, source: None, fanout: Fanout::default(), keyframes: KeyframeRequests::default() }
+    }
+}
+
+/// One publisher's stint.
+#[derive(Debug)]
+pub struct Broadcast {
+    /// Its id.
+    pub id: BroadcastId,
+    /// Who sends it.
+    pub publisher: Option<PeerKey>,
+    /// Audio, and video.
+    pub tracks: [Option<Track>; 2],
+    /// Since when media has flowed.
+    pub live_since: Option<Instant>,
+    /// By when the first media must have come.
+    pub media_by: Instant,
+    /// The publisher's clock.
+    pub clock: SourceClock,
+    /// Connected subscribers.
+    pub viewers: BTreeSet<PeerKey>,
+    /// The count last told to the publisher.
+    pub viewers_told: usize,
+    /// Its recording.
+    pub recording: Option<RecordingId>,
+    /// Whether a file is being written.
+    pub recording_runs: bool,
+    /// When video came last.
+    pub video_at: Option<Instant>,
+    /// When it is brought up to date next.
+    pub tick_at: Instant,
+    bytes: u64,
+    measured: (Instant, u64),
+    /// Payload bits that came a second, of late.
+    pub bitrate_bps: u64,
+}
+
+impl Broadcast {
+    /// A broadcast whose publisher has yet to connect.
+    pub fn new(id: BroadcastId, now: Instant) -> Self {
+        Self {
+            id,
+            publisher: None,
+            tracks: [None, None],
+            live_since: None,
+            media_by: now + DEADLINE,
+            clock: SourceClock::default(),
+            viewers: BTreeSet::new(),
+            viewers_told: 0,
+            recording: None,
+            recording_runs: false,
+            video_at: None,
+            tick_at: now + BROADCAST_TICK,
+            bytes: 0,
+            measured: (now, 0),
+            bitrate_bps: 0,
+        }
+    }
+
+    /// The track of one kind.
+    pub fn track(&self, kind: TrackKind) -> Option<&Track> {
+        self.tracks.get(kind as usize)?.as_ref()
+    }
+
+    /// The track of one kind.
+    pub fn track_mut(&mut self, kind: TrackKind) -> Option<&mut Track> {
+        self.tracks.get_mut(kind as usize)?.as_mut()
+    }
+
+    /// Both tracks, as far as there are.
+    pub fn tracks(&self) -> impl Iterator<Item = &Track> {
+        self.tracks.iter().flatten()
+    }
+
+    /// Its tracks for the API and the recorder.
+    pub fn track_infos(&self) -> Vec<TrackInfo> {
+        self.tracks().map(|track| TrackInfo { kind: track.kind, codec: track.codec }).collect()
+    }
+
+    /// Which kinds it has.
+    pub fn kinds(&self) -> [bool; 2] {
+        [TrackKind::Audio, TrackKind::Video].map(|kind| self.track(kind).is_some())
+    }
+
+    /// Counts payload that came in.
+    pub fn count(&mut self, bytes: usize) {
+        self.bytes = self.bytes.wrapping_add(bytes as u64);
+    }
+
+    /// Brings the bitrate up to date.
+    pub fn measure(&mut self, now: Instant) {
+        let (since, before) = self.measured;
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed >= Duration::from_millis(900) {
+            let bits = u128::from(self.bytes.wrapping_sub(before)) * 8;
+            self.bitrate_bps = (bits * 1000 / elapsed.as_millis().max(1)) as u64;
+            self.measured = (now, self.bytes);
+        }
+    }
+
+    /// When it has something to do next.
+    pub fn wake_at(&self, now: Instant) -> Instant {
+        let mut at = self.tick_at;
+        if self.live_since.is_none() {
+            at = at.min(self.media_by);
+        }
+        if let Some(due) = self.track(TrackKind::Video).and_then(|track| track.keyframes.due(now)) {
+            at = at.min(due);
+        }
+        at
+    }
+}
+
+/// All broadcasts, live or about to be.
+#[derive(Debug, Default)]
+pub struct Broadcasts {
+    slab: Slab<(u32, Broadcast)>,
+    next_generation: u32,
+}
+
+impl Broadcasts {
+    /// Takes a broadcast in.
+    pub fn insert(&mut self, broadcast: Broadcast) -> BroadcastKey {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let index = self.slab.insert((generation, broadcast)) as u32;
+        BroadcastKey { index, generation }
+    }
+
+    /// Takes a broadcast out.
+    pub fn remove(&mut self, key: BroadcastKey) -> Option<Broadcast> {
+        self.get(key)?;
+        Some(self.slab.remove(key.index as usize).1)
+    }
+
+    /// The broadcast of `key`, unless it is over.
+    pub fn get(&self, key: BroadcastKey) -> Option<&Broadcast> {
+        let (generation, broadcast) = self.slab.get(key.index as usize)?;
+        (*generation == key.generation).then_some(broadcast)
+    }
+
+    /// The broadcast of `key`, unless it is over.
+    pub fn get_mut(&mut self, key: BroadcastKey) -> Option<&mut Broadcast> {
+        let (generation, broadcast) = self.slab.get_mut(key.index as usize)?;
+        (*generation == key.generation).then_some(broadcast)
+    }
+
+    /// All broadcasts.
+    pub fn iter(&self) -> impl Iterator<Item = &Broadcast> {
+        self.slab.iter().map(|(_, (_, broadcast))| broadcast)
+    }
+}

@@ -1,0 +1,329 @@
+//! How peers, broadcasts and sessions begin and end.
+//!
+//! **Invariant:** whatever way something ends, all that pointed to it is taken back in one place: fan-outs, rooms, timers,
+//! routes and counts.
+
+use std::time::Instant;
+
+use str0m::media::Mid;
+
+use super::Hub;
+use super::config::{DEADLINE, SILENCE_MAX};
+use super::error::Refusal;
+use super::io::{Event, RecordingId, SessionId};
+use super::keys::{BroadcastKey, PeerKey, TimerOwner};
+use super::peer::Peer;
+use super::subscriber::SlotRef;
+use crate::egress::fanout::Target;
+use crate::signal::message::ErrorCode;
+use crate::signal::{BroadcastId, LeaveReason, RoomId, ServerMessage};
+
+/// Recordings whose outcome may still be told to a broadcaster that has left.
+const RECORDINGS_MAX: usize = 4096;
+
+impl Hub {
+    /// A session begins something only when it has nothing, and the hub has room for a handshake.
+    pub(super) fn check_free(&self, session: SessionId) -> Result<(), Refusal> {
+        if self.sessions.get(session).is_some_and(|entry| entry.peer.is_some()) {
+            return Err(Refusal::bad_state("this session is a broadcaster or viewer already"));
+        }
+        let max = self.config.limits.handshakes;
+        if self.handshaking >= max {
+            return Err(Refusal::too_many("too many clients connect at once: try again in a moment"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_room(&self, room: &RoomId) -> Result<(), Refusal> {
+        let max = self.config.limits.peers_per_room;
+        if self.rooms.peers_in(room) >= max {
+            return Err(Refusal::too_many(format!("the room has its {max} broadcasters and viewers")));
+        }
+        Ok(())
+    }
+
+    /// Takes a new peer in for a session.
+    pub(super) fn admit(&mut self, now: Instant, session: SessionId, mut peer: Peer) -> PeerKey {
+        if peer.publisher().is_some() {
+            peer.expect_connection(now);
+        }
+        let key = self.peers.insert(peer);
+        self.sessions.set_peer(session, Some(key));
+        self.handshaking += 1;
+        self.route_ufrag(now, key);
+        self.peers.mark(key);
+        key
+    }
+
+    /// Routes STUN by the peer's present ufrag, which an ICE restart changes.
+    pub(super) fn route_ufrag(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let Ok(ufrag) = peer.guard(|rtc| rtc.direct_api().local_ice_credentials().ufrag) else {
+            return;
+        };
+        if ufrag != peer.ufrag {
+            let before = std::mem::replace(&mut peer.ufrag, ufrag.clone());
+            if !before.is_empty() {
+                self.demux.retire(before, now);
+            }
+            self.demux.name(&ufrag, key);
+        }
+    }
+
+    /// A broadcast's first media: it is announced, offered and recorded.
+    pub(super) fn go_live(&mut self, now: Instant, key: BroadcastKey) {
+        let Some(broadcast) = self.broadcasts.get_mut(key) else {
+            return;
+        };
+        broadcast.live_since = Some(now);
+        let id = broadcast.id.clone();
+        let tracks = broadcast.track_infos();
+        let recordable = tracks.iter().all(|track| self.recordable.contains(track.codec));
+        let session = broadcast.publisher.and_then(|peer| self.peers.get(peer)).map(|peer| peer.session);
+        if self.config.record && recordable && self.recordings.len() < RECORDINGS_MAX {
+            self.last_recording += 1;
+            let recording = RecordingId(self.last_recording);
+            broadcast.recording = Some(recording);
+            if let Some(session) = session {
+                self.recordings.insert(recording, (session, id.clone()));
+            }
+            self.events.push_back(Event::RecordingStarted(recording, id.clone(), tracks));
+        }
+        tracing::info!(session = session.map(|session| session.0), broadcast = %id, "live");
+        for peer in self.rooms.subscribers(&id.room) {
+            self.tell(peer, &id, |broadcast| ServerMessage::BroadcasterConnected { broadcast });
+            self.negotiate(now, peer);
+        }
+    }
+
+    /// A live broadcast gained or lost a track.
+    pub(super) fn tell_tracks_changed(&mut self, now: Instant, key: BroadcastKey) {
+        let Some(broadcast) = self.broadcasts.get(key).filter(|broadcast| broadcast.live_since.is_some()) else {
+            return;
+        };
+        let room = broadcast.id.room.clone();
+        for peer in self.rooms.subscribers(&room) {
+            self.negotiate(now, peer);
+        }
+    }
+
+    /// Ends a broadcast and its publisher's peer; tells the viewers, and the broadcaster unless it left by itself.
+    pub(super) fn end_broadcast(&mut self, now: Instant, key: BroadcastKey, reason: LeaveReason) {
+        let Some(mut broadcast) = self.broadcasts.remove(key) else {
+            return;
+        };
+        self.timers.cancel(TimerOwner::Broadcast(key));
+        self.rooms.unpublish(&broadcast.id, key);
+        let mut orphans = Vec::new();
+        for track in broadcast.tracks.iter_mut().flatten() {
+            orphans.extend(track.fanout.drain());
+        }
+        self.park(orphans);
+        if let Some(recording) = broadcast.recording {
+            self.events.push_back(Event::RecordingEnded(recording));
+            // While a file is being written, its outcome is still to be told.
+            if !broadcast.recording_runs {
+                self.recordings.remove(&recording);
+            }
+        }
+        let id = broadcast.id;
+        tracing::info!(broadcast = %id, ?reason, "broadcast ended");
+        if let Some(publisher) = broadcast.publisher {
+            if reason == LeaveReason::Replaced {
+                if let Some(session) = self.peers.get(publisher).map(|peer| peer.session) {
+                    let message = format!("{id} was taken over by a later broadcaster");
+                    self.signal(session, None, ServerMessage::fatal(ErrorCode::NameTaken, message));
+                }
+            }
+            self.dismiss(now, publisher);
+        }
+        if broadcast.live_since.is_some() {
+            for peer in self.rooms.subscribers(&id.room) {
+                self.tell(peer, &id, |broadcast| ServerMessage::BroadcasterDisconnected { broadcast, reason });
+                self.negotiate(now, peer);
+            }
+        }
+    }
+
+    /// Ends a subscriber.
+    pub(super) fn end_subscriber(&mut self, now: Instant, key: PeerKey) {
+        let Some(subscriber) = self.peers.get(key).and_then(Peer::subscriber) else {
+            return;
+        };
+        let room = subscriber.room.clone();
+        let mids: Vec<_> = subscriber.lanes.iter().flat_map(|lane| lane.slots().map(|slot| slot.mid)).collect();
+        for mid in mids {
+            self.detach(key, mid);
+        }
+        self.rooms.leave(&room, key);
+        self.dismiss(now, key);
+    }
+
+    /// Stops packets on one m-line; its rewriting state stays for the next broadcast on it.
+    pub(super) fn detach(&mut self, key: PeerKey, mid: Mid) {
+        let Some(subscriber) = self.peers.get_mut(key).and_then(Peer::subscriber_mut) else {
+            return;
+        };
+        let Some(slot) = subscriber.slot_mut(mid) else {
+            return;
+        };
+        let Some(attached) = slot.attached.take() else {
+            return;
+        };
+        let kind = slot.kind;
+        let Some(broadcast) = self.broadcasts.get_mut(attached) else {
+            return;
+        };
+        let target = broadcast.track_mut(kind).and_then(|track| track.fanout.detach(&SlotRef { peer: key, mid }));
+        let still = subscriber.slots_mut().any(|slot| slot.attached == Some(attached));
+        if !still {
+            broadcast.viewers.remove(&key);
+        }
+        if let Some(slot) = subscriber.slot_mut(mid) {
+            slot.parked = target;
+        }
+    }
+
+    /// Gives the m-lines of a track that is gone their rewriting state back.
+    pub(super) fn park(&mut self, targets: Vec<Target<SlotRef>>) {
+        for target in targets {
+            let to = target.to;
+            let subscriber = self.peers.get_mut(to.peer).and_then(Peer::subscriber_mut);
+            if let Some(slot) = subscriber.and_then(|subscriber| subscriber.slot_mut(to.mid)) {
+                slot.attached = None;
+                slot.parked = Some(target);
+            }
+        }
+    }
+
+    /// A session's attachment is gone.
+    pub(super) fn close_session(&mut self, now: Instant, session: SessionId) {
+        if let Some(key) = self.sessions.close(session).and_then(|entry| entry.peer) {
+            self.end_peer(now, key, LeaveReason::Left);
+        }
+    }
+
+    /// Ends whatever a peer is.
+    pub(super) fn end_peer(&mut self, now: Instant, key: PeerKey, reason: LeaveReason) {
+        match self.peers.get(key).map(Peer::publisher) {
+            Some(Some(publisher)) => {
+                let broadcast = publisher.broadcast;
+                self.end_broadcast(now, broadcast, reason);
+            }
+            Some(None) => self.end_subscriber(now, key),
+            None => {}
+        }
+    }
+
+    /// Tells a peer to close and frees its session; it is removed when its last words are sent.
+    fn dismiss(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.close(now);
+        let session = peer.session;
+        if self.sessions.get(session).is_some_and(|entry| entry.peer == Some(key)) {
+            self.sessions.set_peer(session, None);
+        }
+        self.events.push_back(Event::Ended(session));
+        self.peers.mark(key);
+    }
+
+    /// Ends a peer that missed a deadline, fell silent, was closed from the other side, or broke.
+    pub(super) fn end_if_over(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get(key) else {
+            return;
+        };
+        let session = peer.session;
+        if peer.is_closing() {
+            if peer.is_closed(now) {
+                self.remove_peer(key);
+            }
+            return;
+        }
+        let seconds = DEADLINE.as_secs();
+        let answer_is_late =
+            peer.subscriber().and_then(|subscriber| subscriber.answer_by()).is_some_and(|by| now >= by);
+        let (reason, code, message) = if peer.is_broken() {
+            self.metrics.panics += 1;
+            tracing::error!(session = session.0, "a peer was ended by a panic inside it");
+            let message = "internal error: this connection is over".to_owned();
+            (LeaveReason::Failed, ErrorCode::Internal, message)
+        } else if !peer.rtc().is_alive() {
+            self.end_peer(now, key, LeaveReason::Left);
+            return;
+        } else if peer.is_overdue(now) {
+            self.metrics.timeouts += 1;
+            let ours: Vec<_> = self.config.candidates.iter().map(|address| format!("udp {address}")).collect();
+            let message = format!(
+                "no connection within {seconds} s: the server can be reached at {}, your client offered {}; is UDP open?",
+                ours.join(", "),
+                list(&peer.remote_candidates),
+            );
+            tracing::warn!(session = session.0, %message, "a peer did not connect");
+            (LeaveReason::Timeout, ErrorCode::Internal, message)
+        } else if answer_is_late {
+            self.metrics.timeouts += 1;
+            let message = format!("no answer to an offer within {seconds} s");
+            (LeaveReason::Timeout, ErrorCode::BadState, message)
+        } else if peer.is_silent(now) {
+            self.metrics.timeouts += 1;
+            let message = format!("nothing came from you for {} s", SILENCE_MAX.as_secs());
+            (LeaveReason::Timeout, ErrorCode::Internal, message)
+        } else {
+            return;
+        };
+        tracing::info!(session = session.0, ?reason, "a peer is over");
+        self.signal(session, None, ServerMessage::error(code, message));
+        self.end_peer(now, key, reason);
+    }
+
+    fn remove_peer(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.remove(key) else {
+            return;
+        };
+        self.timers.cancel(TimerOwner::Peer(key));
+        for address in &peer.addresses {
+            self.demux.unbind(*address, key);
+        }
+        self.demux.forget(&peer.ufrag);
+        if !peer.connected {
+            self.handshaking = self.handshaking.saturating_sub(1);
+        }
+    }
+
+    /// Tells everyone and closes every peer.
+    pub(super) fn shutdown(&mut self, now: Instant) {
+        self.stopping = true;
+        for key in self.rooms.all_broadcasts().collect::<Vec<_>>() {
+            self.end_broadcast(now, key, LeaveReason::Shutdown);
+        }
+        for (_, key) in self.sessions.with_peers() {
+            self.end_peer(now, key, LeaveReason::Shutdown);
+        }
+    }
+
+    /// Whether every peer has said its last word.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.peers.len() == 0
+    }
+
+    /// A message to a subscriber that hears of this broadcast by its session.
+    fn tell(&mut self, key: PeerKey, id: &BroadcastId, message: impl FnOnce(BroadcastId) -> ServerMessage) {
+        let Some(peer) = self.peers.get(key) else {
+            return;
+        };
+        let session = peer.session;
+        if peer.subscriber().is_some_and(|subscriber| subscriber.offers && subscriber.hears_of(id)) {
+            self.signal(session, None, message(id.clone()));
+        }
+    }
+}
+
+/// Candidates for a person's eyes.
+fn list(candidates: &[String]) -> String {
+    if candidates.is_empty() { "none".to_owned() } else { candidates.join(", ") }
+}

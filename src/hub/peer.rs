@@ -1,0 +1,299 @@
+//! One str0m instance and what the hub knows of the client behind it.
+//!
+//! **Invariant:** every call into str0m that can be reached from the network goes through [`Peer::guard`]: a panic in there
+//! ends this peer and nothing else.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use str0m::channel::ChannelId;
+use str0m::net::{Protocol, Receive};
+use str0m::{Event as RtcEvent, Input, Output, Rtc, RtcError};
+
+use super::config::{CLOSING_MAX, DEADLINE, SILENCE_MAX};
+use super::io::SessionId;
+use super::publisher::Publisher;
+use super::subscriber::Subscriber;
+use crate::egress::sink::DatagramSink;
+
+/// Why a call into a peer's `Rtc` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// It panicked: the peer is of no use any more.
+    #[error("internal error in this peer")]
+    Panicked,
+    /// It refused.
+    #[error(transparent)]
+    Rtc(#[from] RtcError),
+}
+
+/// What a peer is in its room.
+#[derive(Debug)]
+pub enum Role {
+    /// It sends a broadcast.
+    Publisher(Publisher),
+    /// It receives broadcasts.
+    Subscriber(Box<Subscriber>),
+}
+
+/// A data channel that we answer on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelUse {
+    /// `ping-N` is answered by `pong-N`.
+    HealthCheck,
+    /// `video-ok` is said on it while video arrives.
+    VideoCheck,
+    /// Anything else: left alone.
+    Other,
+}
+
+/// One client's peer connection.
+pub struct Peer {
+    rtc: Rtc,
+    /// The session that asked for it.
+    pub session: SessionId,
+    /// Publisher or subscriber.
+    pub role: Role,
+    /// Whether it is on the list of peers to be polled.
+    pub dirty: bool,
+    /// Whether ICE and DTLS are done.
+    pub connected: bool,
+    /// By when DTLS must be done; `None` while nothing is due.
+    pub connect_by: Option<Instant>,
+    /// Addresses bound to it, the latest last.
+    pub addresses: Vec<SocketAddr>,
+    /// Its local ufrag as routed now.
+    pub ufrag: String,
+    /// Open data channels.
+    pub channels: Vec<(ChannelId, ChannelUse)>,
+    /// Candidates that it has trickled.
+    pub candidates: usize,
+    /// What it said it can be reached at, for people.
+    pub remote_candidates: Vec<String>,
+    last_received: Instant,
+    rtc_timeout: Instant,
+    closing_since: Option<Instant>,
+    broken: bool,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer")
+            .field("session", &self.session)
+            .field("connected", &self.connected)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    /// A peer that has yet to connect.
+    pub fn new(rtc: Rtc, session: SessionId, role: Role, now: Instant) -> Self {
+        Self {
+            rtc,
+            session,
+            role,
+            dirty: false,
+            connected: false,
+            connect_by: None,
+            addresses: Vec::new(),
+            ufrag: String::new(),
+            channels: Vec::new(),
+            candidates: 0,
+            remote_candidates: Vec::new(),
+            last_received: now,
+            rtc_timeout: now,
+            closing_since: None,
+            broken: false,
+        }
+    }
+
+    /// Calls into str0m; a panic in there breaks this peer alone.
+    pub fn guard<R>(&mut self, call: impl FnOnce(&mut Rtc) -> R) -> Result<R, PeerError> {
+        if self.broken {
+            return Err(PeerError::Panicked);
+        }
+        let result = guard(&mut self.rtc, call);
+        self.broken = result.is_err();
+        result
+    }
+
+    /// As [`guard`](Self::guard), with the subscriber in the peer; `None` for a publisher.
+    pub fn guard_subscriber<R>(
+        &mut self,
+        call: impl FnOnce(&mut Subscriber, &mut Rtc) -> R,
+    ) -> Option<Result<R, PeerError>> {
+        let Role::Subscriber(subscriber) = &mut self.role else {
+            return None;
+        };
+        if self.broken {
+            return Some(Err(PeerError::Panicked));
+        }
+        let result = guard(&mut self.rtc, |rtc| call(subscriber, rtc));
+        self.broken = result.is_err();
+        Some(result)
+    }
+
+    /// Reads what needs no guard: getters.
+    pub fn rtc(&self) -> &Rtc {
+        &self.rtc
+    }
+
+    /// Whether a panic inside it has ended it.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Whether it accepts this datagram as its own: for STUN, whether the integrity check passes.
+    pub fn accepts(&mut self, now: Instant, receive: Receive<'_>) -> bool {
+        let input = Input::Receive(now, receive);
+        self.guard(|rtc| rtc.accepts(&input)).unwrap_or(false)
+    }
+
+    /// Hands it a datagram.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        destination: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), PeerError> {
+        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, datagram) else {
+            return Ok(());
+        };
+        self.last_received = now;
+        self.guard(|rtc| rtc.handle_input(Input::Receive(now, receive)))??;
+        Ok(())
+    }
+
+    /// Lets its time pass, then takes out all that it has to send and to tell.
+    ///
+    /// # Errors
+    ///
+    /// When the peer is over: it panicked, or str0m cannot go on.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        sink: &mut dyn DatagramSink,
+        events: &mut Vec<RtcEvent>,
+    ) -> Result<(), PeerError> {
+        let timeout = self.guard(|rtc| -> Result<Instant, RtcError> {
+            rtc.handle_input(Input::Timeout(now))?;
+            drain(rtc, sink, events)
+        })??;
+        self.rtc_timeout = timeout;
+        Ok(())
+    }
+
+    /// Takes out all that it has to send and to tell, after [`receive`](Self::receive).
+    ///
+    /// # Errors
+    ///
+    /// As [`poll`](Self::poll).
+    pub fn drain(&mut self, sink: &mut dyn DatagramSink, events: &mut Vec<RtcEvent>) -> Result<(), PeerError> {
+        self.rtc_timeout = self.guard(|rtc| drain(rtc, sink, events))??;
+        Ok(())
+    }
+
+    /// When it wants to be polled next, for str0m's sake or for a deadline of ours.
+    pub fn wake_at(&self) -> Instant {
+        let mut at = self.rtc_timeout.min(self.last_received + SILENCE_MAX);
+        if let Some(connect_by) = self.connect_by {
+            at = at.min(connect_by);
+        }
+        if let Some(since) = self.closing_since {
+            at = at.min(since + CLOSING_MAX);
+        }
+        if let Role::Subscriber(subscriber) = &self.role {
+            if let Some(answer_by) = subscriber.answer_by() {
+                at = at.min(answer_by);
+            }
+        }
+        at
+    }
+
+    /// Whether nothing came from it for too long. Before it is connected, the deadlines rule.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        self.connected && now >= self.last_received + SILENCE_MAX
+    }
+
+    /// Whether it ought to be connected by now and is not.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        !self.connected && self.connect_by.is_some_and(|by| now >= by)
+    }
+
+    /// Gives it until [`DEADLINE`] from now to connect, unless it is.
+    pub fn expect_connection(&mut self, now: Instant) {
+        if !self.connected && self.connect_by.is_none() {
+            self.connect_by = Some(now + DEADLINE);
+        }
+    }
+
+    /// Begins to close: DTLS is told, and the peer goes when that has been sent.
+    pub fn close(&mut self, now: Instant) {
+        self.closing_since.get_or_insert(now);
+        // A peer that cannot even close is removed by its deadline.
+        let _ = self.guard(|rtc| rtc.close());
+    }
+
+    /// Whether it was told to close.
+    pub fn is_closing(&self) -> bool {
+        self.closing_since.is_some()
+    }
+
+    /// Whether a closing peer has said its last word, or has had its time.
+    pub fn is_closed(&self, now: Instant) -> bool {
+        let late = self.closing_since.is_some_and(|since| now >= since + CLOSING_MAX);
+        late || self.broken || !self.rtc.is_alive()
+    }
+
+    /// Writes on a data channel; a full one drops the message.
+    pub fn write_channel(&mut self, channel: ChannelId, binary: bool, message: &[u8]) {
+        let written = self.guard(|rtc| rtc.channel(channel).map(|mut channel| channel.write(binary, message)));
+        if !matches!(written, Ok(Some(Ok(true)))) {
+            tracing::debug!(session = self.session.0, "a data channel took no message");
+        }
+    }
+
+    /// The subscriber in it.
+    pub fn subscriber(&self) -> Option<&Subscriber> {
+        match &self.role {
+            Role::Subscriber(subscriber) => Some(subscriber),
+            Role::Publisher(_) => None,
+        }
+    }
+
+    /// The subscriber in it.
+    pub fn subscriber_mut(&mut self) -> Option<&mut Subscriber> {
+        match &mut self.role {
+            Role::Subscriber(subscriber) => Some(subscriber),
+            Role::Publisher(_) => None,
+        }
+    }
+
+    /// The publisher in it.
+    pub fn publisher(&self) -> Option<&Publisher> {
+        match &self.role {
+            Role::Publisher(publisher) => Some(publisher),
+            Role::Subscriber(_) => None,
+        }
+    }
+}
+
+/// Calls into an `Rtc` that belongs to no peer yet; its panic is an error.
+pub fn guard<R>(rtc: &mut Rtc, call: impl FnOnce(&mut Rtc) -> R) -> Result<R, PeerError> {
+    catch_unwind(AssertUnwindSafe(|| call(rtc))).map_err(|_| PeerError::Panicked)
+}
+
+/// Polls `rtc` until it only waits; returns until when.
+fn drain(rtc: &mut Rtc, sink: &mut dyn DatagramSink, events: &mut Vec<RtcEvent>) -> Result<Instant, RtcError> {
+    loop {
+        match rtc.poll_output()? {
+            Output::Timeout(at) => return Ok(at),
+            Output::Transmit(transmit) => {
+                sink.push(transmit.source, transmit.destination, &transmit.contents);
+            }
+            Output::Event(event) => events.push(event),
+        }
+    }
+}

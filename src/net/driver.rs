@@ -1,0 +1,320 @@
+//! The loop: one thread that owns the socket and the hub.
+//!
+//! Each turn waits for the socket, the bridge or a deadline; takes in media first and sends what came of it; then, within a
+//! budget, handshakes and requests; then deadlines.
+//!
+//! **Invariant:** media never waits behind handshakes or requests, which sit in bounded queues; and the clock is read here
+//! and nowhere below.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+use super::addresses::{Addresses, PublicIp, interface_addresses};
+use super::metrics::NetMetrics;
+use super::outboxes::Outboxes;
+use super::receive::{Datagram, ReceiveBatch};
+use super::send::SendBatch;
+use super::socket;
+use crate::handle::{HubPort, Request};
+use crate::hub::Hub;
+use crate::hub::config::HubConfig;
+use crate::hub::io::{Order, SessionId};
+
+/// Receive batches that are taken in before what they brought about is sent.
+const BATCHES_PER_TURN: usize = 4;
+
+/// Datagrams of no media that may wait.
+const HANDSHAKES_MAX: usize = 1_024;
+
+/// Datagrams of no media that are handed in each turn: a handshake's flight costs about a millisecond.
+const HANDSHAKES_PER_TURN: usize = 8;
+
+/// Requests that are handed in each turn.
+const REQUESTS_PER_TURN: usize = 16;
+
+/// The longest datagram that may wait, in bytes.
+const HANDSHAKE_MAX_BYTES: usize = 2_048;
+
+/// The longest sleep, so that sessions that vanished are found.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long peers may take to be told of a shutdown.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
+
+/// The running loop.
+#[derive(Debug)]
+pub struct Driver {
+    local: SocketAddr,
+    candidates: Vec<SocketAddr>,
+    metrics: Arc<NetMetrics>,
+    thread: JoinHandle<()>,
+    ended: Option<tokio::sync::oneshot::Receiver<()>>,
+}
+
+impl Driver {
+    /// Binds `udp` and starts the hub's thread. The hub's candidates are found here.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says to the socket or the thread.
+    pub fn start(udp: SocketAddr, public: &[PublicIp], mut hub: HubConfig, port: HubPort) -> io::Result<Self> {
+        let socket = socket::bind(udp)?;
+        let local = socket.local_addr()?;
+        let addresses = Addresses::new(local, public, &interface_addresses());
+        let candidates = addresses.candidates().to_vec();
+        hub.candidates.clone_from(&candidates);
+        let metrics = Arc::new(NetMetrics::default());
+        let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+        let receive = ReceiveBatch::new(&socket)?;
+        let sender = socket.try_clone()?;
+        let shared = Arc::clone(&metrics);
+        let thread = std::thread::Builder::new().name("onair-hub".to_owned()).spawn(move || {
+            let send = SendBatch::new(sender, local.is_ipv6(), addresses.clone(), Arc::clone(&shared));
+            let outboxes = Outboxes::new(port.recordings.clone());
+            let turn = Turn {
+                socket,
+                addresses,
+                hub: Hub::new(hub),
+                port,
+                receive,
+                send,
+                outboxes,
+                metrics: shared,
+                waiting: VecDeque::new(),
+                spare: Vec::new(),
+                swept: Instant::now(),
+                stop_by: None,
+            };
+            turn.run();
+            drop(alive);
+        })?;
+        Ok(Self { local, candidates, metrics, thread, ended: Some(ended) })
+    }
+
+    /// The address that the socket is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What clients are told to send to.
+    #[must_use]
+    pub fn candidates(&self) -> &[SocketAddr] {
+        &self.candidates
+    }
+
+    /// The socket's counters.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<NetMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Waits until the thread has ended: after `Order::Shutdown`, or because it panicked. Cancel safe.
+    pub async fn ended(&mut self) {
+        if let Some(ended) = self.ended.as_mut() {
+            let _ = ended.await;
+            self.ended = None;
+        }
+    }
+
+    /// Whether the thread ended by a panic. Call it once [`ended`](Self::ended) has returned.
+    #[must_use]
+    pub fn has_panicked(self) -> bool {
+        self.thread.join().is_err()
+    }
+}
+
+/// A datagram of no media, put aside.
+struct Waiting {
+    source: SocketAddr,
+    destination: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+/// Everything the loop owns.
+struct Turn {
+    socket: UdpSocket,
+    addresses: Addresses,
+    hub: Hub,
+    port: HubPort,
+    receive: ReceiveBatch,
+    send: SendBatch,
+    outboxes: Outboxes,
+    metrics: Arc<NetMetrics>,
+    waiting: VecDeque<Waiting>,
+    /// Buffers of datagrams that have been handed in, to be used again.
+    spare: Vec<Vec<u8>>,
+    swept: Instant,
+    stop_by: Option<Instant>,
+}
+
+impl Turn {
+    fn run(mut self) {
+        loop {
+            self.sleep();
+            let more = self.take_in();
+            let now = Instant::now();
+            self.hand_in_handshakes(now);
+            let open = self.hand_in_requests(now);
+            if self.hub.poll_timeout().is_some_and(|at| at <= now) {
+                self.hub.handle_timeout(now, &mut self.send);
+            }
+            self.sweep(now);
+            self.finish(now);
+            if !open && self.stop_by.is_none() {
+                // Nobody holds a handle any more.
+                self.stop(now);
+            }
+            if self.stop_by.is_some_and(|by| now >= by || (self.hub.is_quiet() && !more)) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the socket, a request or a deadline.
+    fn sleep(&mut self) {
+        let now = Instant::now();
+        let mut until = now + SWEEP_INTERVAL;
+        if let Some(at) = self.hub.poll_timeout() {
+            until = until.min(at);
+        }
+        if let Some(by) = self.stop_by {
+            until = until.min(by);
+        }
+        let idle = self.waiting.is_empty() && self.port.requests.is_empty();
+        let timeout = if idle { until.saturating_duration_since(now) } else { Duration::ZERO };
+        let mut socket_events = PollFlags::POLLIN;
+        if self.send.is_blocked() {
+            socket_events |= PollFlags::POLLOUT;
+        }
+        let mut fds = [
+            PollFd::new(self.socket.as_fd(), socket_events),
+            PollFd::new(self.port.waker.event().as_fd(), PollFlags::POLLIN),
+        ];
+        // Interrupted or failed, the turn looks at everything anyway.
+        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None);
+        self.port.waker.clear();
+    }
+
+    /// Takes in media and sends what came of it; tells whether more may be there.
+    fn take_in(&mut self) -> bool {
+        if self.send.is_blocked() {
+            self.send.flush();
+        }
+        for _ in 0..BATCHES_PER_TURN {
+            match self.receive.fill(&self.socket) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) => {
+                    // ICMP errors of datagrams that were sent come up here.
+                    tracing::debug!(%error, "receiving failed");
+                    return false;
+                }
+            }
+            self.metrics.receive_calls.add(1);
+            let now = Instant::now();
+            for datagram in self.receive.datagrams() {
+                self.metrics.datagrams_received.add(1);
+                self.metrics.bytes_received.add(datagram.bytes.len() as u64);
+                let Datagram { source, bytes, .. } = datagram;
+                let destination = self.addresses.arrival(datagram.destination, source.ip());
+                if self.hub.is_media(source, bytes) {
+                    self.hub.handle_datagram(now, source, destination, bytes, &mut self.send);
+                } else if self.waiting.len() < HANDSHAKES_MAX && bytes.len() <= HANDSHAKE_MAX_BYTES {
+                    let mut buffer = self.spare.pop().unwrap_or_default();
+                    buffer.clear();
+                    buffer.extend_from_slice(bytes);
+                    self.waiting.push_back(Waiting { source, destination, bytes: buffer });
+                } else {
+                    self.metrics.handshakes_dropped.add(1);
+                }
+            }
+            self.finish(now);
+        }
+        true
+    }
+
+    fn hand_in_handshakes(&mut self, now: Instant) {
+        for _ in 0..HANDSHAKES_PER_TURN {
+            let Some(waiting) = self.waiting.pop_front() else {
+                break;
+            };
+            let Waiting { source, destination, bytes } = waiting;
+            self.hub.handle_datagram(now, source, destination, &bytes, &mut self.send);
+            if self.spare.len() < HANDSHAKES_PER_TURN * 4 {
+                self.spare.push(bytes);
+            }
+        }
+    }
+
+    /// Hands requests in; `false` when nobody can ask any more.
+    fn hand_in_requests(&mut self, now: Instant) -> bool {
+        for _ in 0..REQUESTS_PER_TURN {
+            match self.port.requests.try_recv() {
+                Ok(request) => self.hand_in(now, request),
+                Err(tokio::sync::mpsc::error::TryRecvError::Empty) => return true,
+                Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    fn hand_in(&mut self, now: Instant, request: Request) {
+        match request {
+            Request::Open { session, door, remote, signals } => {
+                self.outboxes.open(session, door, signals);
+                self.hub.handle_order(now, session, Order::Open { door, remote });
+            }
+            Request::Command { session, id, command } => self.hub.handle_command(now, session, id, command),
+            Request::Close(session) => self.close(now, session),
+            Request::Order(Order::Shutdown) => self.stop(now),
+            Request::Order(order) => self.hub.handle_order(now, SessionId(0), order),
+            Request::Snapshot(reply) => {
+                // Who asked may have given up.
+                let _ = reply.send(self.hub.snapshot(now));
+            }
+        }
+    }
+
+    fn close(&mut self, now: Instant, session: SessionId) {
+        self.outboxes.close(session);
+        self.hub.handle_order(now, session, Order::Close);
+    }
+
+    fn stop(&mut self, now: Instant) {
+        self.stop_by.get_or_insert(now + SHUTDOWN_MAX);
+        self.hub.handle_order(now, SessionId(0), Order::Shutdown);
+    }
+
+    /// Finds sessions whose end could not be told, because the queue was full.
+    fn sweep(&mut self, now: Instant) {
+        if now < self.swept + SWEEP_INTERVAL {
+            return;
+        }
+        self.swept = now;
+        for session in self.outboxes.abandoned() {
+            self.close(now, session);
+        }
+    }
+
+    /// Sends and tells all that this turn has brought about.
+    fn finish(&mut self, now: Instant) {
+        self.hub.flush(now, &mut self.send);
+        self.send.flush();
+        while let Some(event) = self.hub.poll_event() {
+            if let Some(session) = self.outboxes.deliver(event) {
+                self.close(now, session);
+                self.hub.flush(now, &mut self.send);
+            }
+        }
+        self.send.flush();
+    }
+}
