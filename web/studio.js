@@ -39,6 +39,7 @@ class Studio extends Emitter {
       this.#setEnabled('video', !this.hidden);
       this.publisher = new Publisher({ ...target, stream: this.stream, source: wish.source, maxBitrate_bps: this.#maxBitrate_bps });
       this.publisher.on('change', () => this.#onPublisher());
+      if (wish.audio && this.stream.getAudioTracks().length === 0) this.publisher.log.add('What is shared has no sound; choose a microphone to be heard', 'warn');
       this.publisher.start();
       keepAwake(true);
     });

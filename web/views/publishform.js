@@ -110,8 +110,8 @@ export class PublishForm extends Emitter {
     const choices = (list, none) => (list.length ? list.map(({ id, label }) => [id, label]) : [['', none]]);
     setOptions(this.#camera, choices(cameras, 'The browser’s choice'));
     setOptions(this.#microphone, [
-      ...(this.#source.screen.checked ? [[SCREEN_SOUND, 'Sound of the shared screen or tab']] : []),
       ...choices(microphones, 'The browser’s choice'),
+      ...(this.#source.screen.checked ? [[SCREEN_SOUND, 'Sound of the shared screen or tab']] : []),
     ]);
     if (query) {
       for (const [select, name] of [[this.#camera, 'camera'], [this.#microphone, 'mic']]) {
@@ -134,6 +134,7 @@ export class PublishForm extends Emitter {
     const wanted = codecs.find((name) => name.toLowerCase() === asked.toLowerCase());
     setOptions(this.#codec, [['', 'Automatic'], ...codecs.map((name) => [name, codecName(name)])]);
     this.#codec.value = wanted ?? '';
+    if (query.get('codec') && !wanted) fill(this.#error, `This browser cannot send ${codecName(asked)}; the codec is chosen automatically.`);
     setOptions(this.#quality, Object.keys(QUALITIES).reverse().map((name) => [name, QUALITY_WORDS[name]]));
     this.#quality.value = query.get('quality') in QUALITIES ? query.get('quality') : '720';
     this.#room.value = query.get('room') ?? defaultRoom();

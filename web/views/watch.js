@@ -81,7 +81,8 @@ class WatchView {
   }
 
   #show() {
-    const { broadcasts, state } = this.#viewer;
+    const { state } = this.#viewer;
+    const broadcasts = state === 'ended' ? new Map() : this.#viewer.broadcasts;
     for (const [id, tile] of this.#tiles) {
       if (broadcasts.has(id)) continue;
       tile.dispose();
@@ -92,7 +93,7 @@ class WatchView {
       this.#tiles.get(id).show(entry);
     }
     if (state === 'reconnecting' || state === 'ended') {
-      for (const tile of this.#tiles.values()) tile.interrupt(state === 'ended' ? 'Ended' : 'Interrupted');
+      for (const tile of this.#tiles.values()) tile.interrupt('Interrupted');
       this.#stats.update(null, null, []);
     }
     this.#wall.dataset.count = String(Math.min(this.#tiles.size, 10));
@@ -151,7 +152,7 @@ class WatchView {
   #showChoice() {
     const { live, hidden } = this.#viewer;
     const ids = [...new Set([...live, ...this.#viewer.broadcasts.keys()])].sort();
-    this.#choice.hidden = Boolean(this.#target.user) || (ids.length < 2 && !ids.some((id) => hidden.has(id)));
+    this.#choice.hidden = Boolean(this.#target.user) || this.#viewer.state === 'ended' || (ids.length < 2 && !ids.some((id) => hidden.has(id)));
     const now = JSON.stringify(ids.map((id) => [id, hidden.has(id)]));
     if (now === this.#choiceShown) return;
     this.#choiceShown = now;
