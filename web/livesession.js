@@ -181,8 +181,9 @@ export class LiveSession extends Emitter {
     this.log.add('The network changed or the path broke: restarting ICE', 'warn');
     this.set({ state: 'restarting' });
     this.restartIce(pc).catch((error) => {
-      // The deadline of the restart (or the socket going down) sees to what follows.
-      if (this.pc === pc) this.log.add(`ICE restart: ${error.message}`, 'warn');
+      if (this.pc !== pc || error.code === 'gone') return;
+      // The server does not know this session any more, or the two sides disagree: only a new one helps.
+      this.signaling.reset(`the ICE restart failed: ${error.message}`);
     });
   }
 

@@ -53,6 +53,7 @@ export function serverProblem({ code, message, broadcast }) {
         ? say(`This browser cannot play the video of ${broadcast}.`, 'The sound goes on. Try another browser, or ask the broadcaster to choose VP8 or H.264.')
         : say('The server does not take this codec.', 'Choose another codec, or “Automatic”, and start again.');
     case 'too-many':
+      if (broadcast) return say(`${broadcast} is not shown.`, 'The server sends only so many broadcasts at a time. Hide another one to see it.');
       return say('The server or the room is full.', 'This page tries again by itself; it works as soon as someone leaves.');
     case 'bad-sdp':
       return say('The server did not understand what this browser offers.', 'Try another codec or another browser, and report the text below to whoever runs the server.');

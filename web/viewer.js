@@ -75,7 +75,7 @@ export class Viewer extends LiveSession {
   }
 
   async restartIce() {
-    this.signaling.send('restart');
+    await this.signaling.request('restart'); // the offer that follows is answered like any other
   }
 
   broadcastOf(mid) {
@@ -83,7 +83,7 @@ export class Viewer extends LiveSession {
   }
 
   onServerError(error) {
-    if (error.code === 'unsupported-codec' && error.broadcast) {
+    if (error.broadcast) {
       const problem = serverProblem(error);
       this.log.add(`${problem.title} ${problem.advice}`, 'warn');
       this.#entry(error.broadcast).note = problem;
@@ -134,6 +134,7 @@ export class Viewer extends LiveSession {
     for (const [id, list] of received) {
       const entry = this.#entry(id);
       setTracks(entry.stream, list);
+      if (entry.note?.code === 'too-many') entry.note = null;
       entry.kinds = new Set(list.map(({ kind }) => kind));
     }
     this.set({});
