@@ -10,6 +10,8 @@ import { capture, stopStream } from './capture.js';
 import { sourceEnded } from './problems.js';
 import { keepAwake } from './wakelock.js';
 
+class Abandoned extends Error {}
+
 class Studio extends Emitter {
   stream = null;
   wish = null;
@@ -19,6 +21,7 @@ class Studio extends Emitter {
   muted = false;
   hidden = false;
   #maxBitrate_bps = 0;
+  #visit = 0;
 
   get live() {
     return this.publisher !== null && this.publisher.state !== 'ended';
@@ -47,6 +50,13 @@ class Studio extends Emitter {
 
   stop() {
     this.publisher?.stop();
+    this.close();
+  }
+
+  /** The view is left: what is not live is closed, also a device that the browser still asks the user about. */
+  leave() {
+    if (this.live) return;
+    this.#visit += 1;
     this.close();
   }
 
@@ -106,7 +116,7 @@ class Studio extends Emitter {
     try {
       await act();
     } catch (error) {
-      this.problem = error.problem ?? { code: 'internal', title: 'This page made a mistake.', advice: 'Reload it.', detail: `${error.name}: ${error.message}` };
+      if (!(error instanceof Abandoned)) this.problem = error.problem ?? { code: 'internal', title: 'This page made a mistake.', advice: 'Reload it.', detail: `${error.name}: ${error.message}` };
     }
     this.busy = false;
     this.emit('change');
@@ -115,7 +125,12 @@ class Studio extends Emitter {
   async #open(wish) {
     // The old devices go first: many cameras open only once.
     this.close();
+    const visit = this.#visit;
     const { stream, maxBitrate_bps } = await capture(wish);
+    if (visit !== this.#visit) {
+      stopStream(stream);
+      throw new Abandoned();
+    }
     this.stream = stream;
     this.wish = wish;
     this.#maxBitrate_bps = maxBitrate_bps;

@@ -95,7 +95,7 @@ class PublishView {
     this.#attach(null);
     this.#log.detach();
     this.#preview.srcObject = null;
-    if (!studio.live) studio.close();
+    studio.leave();
   }
 
   #goLive() {
