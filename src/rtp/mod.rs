@@ -10,8 +10,10 @@ pub mod frame_size;
 pub mod header;
 pub mod keyframe;
 mod nal;
+pub mod ntp;
 pub mod packet;
 pub mod rewrite;
+pub mod rtcp;
 #[cfg(test)]
 mod samples;
 pub mod vp8;
