@@ -28,7 +28,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(3600);
 /// What a source packet is told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourcePacket {
-    /// Grows by any amount when the stream behind the track becomes another one.
+    /// Grows by any amount when the stream behind the track becomes another one; unique among all sources.
     pub epoch: u64,
     /// The sequence number, extended by its rollovers.
     pub sequence: u64,
@@ -99,7 +99,8 @@ impl TrackRewrite {
         !self.resume_later && self.run.is_some_and(|run| run.epoch == epoch)
     }
 
-    /// Tells that packets will be left out on purpose: the next packet begins a new run, without a gap.
+    /// Tells that packets will be left out on purpose, or that the track turns to another source, of whichever epoch: the
+    /// next packet begins a new run, without a gap.
     pub fn resume_later(&mut self) {
         self.resume_later = true;
     }
@@ -133,7 +134,8 @@ impl TrackRewrite {
     /// an output sequence number left.
     pub fn map(&mut self, source: SourcePacket, now: Instant) -> Option<Mapped> {
         let mut run = match self.run {
-            Some(run) if source.epoch < run.epoch => return None,
+            // After a pause, an older epoch is another broadcast's that this track turned to.
+            Some(run) if source.epoch < run.epoch && !self.resume_later => return None,
             Some(run) if source.epoch == run.epoch => {
                 let gap = source.sequence.saturating_sub(run.highest_source);
                 if self.resume_later && source.sequence <= run.highest_source {
@@ -332,6 +334,17 @@ mod tests {
         let mapped = track.map(packet(1, 5_000, 90_000), now).unwrap();
         assert_eq!((mapped.sequence, mapped.timestamp), (11, 90_000));
         assert!(track.continues(1) && !track.continues(2));
+    }
+
+    #[test]
+    fn a_track_may_turn_to_a_source_of_an_older_epoch() {
+        let now = test_epoch();
+        let mut track = TrackRewrite::new(10, 0, 90_000);
+        track.map(packet(7, 1, 0), now);
+        assert_eq!(track.map(packet(5, 900, 0), now), None);
+        track.resume_later();
+        assert_eq!(track.map(packet(5, 900, 0), now).unwrap().sequence, 11);
+        assert_eq!(track.map(packet(5, 901, 0), now).unwrap().sequence, 12);
     }
 
     #[test]
