@@ -64,6 +64,8 @@ impl<T: PartialEq> Fanout<T> {
     pub fn attach(&mut self, mut target: Target<T>) {
         target.waits_for_keyframe = true;
         target.format = None;
+        // It may come from another track, whose source is younger or older than this one's.
+        target.rewrite.resume_later();
         self.targets.push(target);
     }
 
@@ -219,6 +221,20 @@ mod tests {
         let mut log = Log { plays: Some(111), ..Log::default() };
         let packet = packet(TrackKind::Audio, 5);
         assert_eq!(fanout.forward(&packet, true, 1, packet.arrival, &mut log).sent, 1);
+    }
+
+    #[test]
+    fn a_subscriber_goes_on_with_another_track_whose_source_is_older() {
+        let mut log = Log { plays: Some(111), ..Log::default() };
+        let mut younger = Fanout::default();
+        younger.attach(target(1));
+        let packet = MediaPacket { epoch: 9, ..packet(TrackKind::Audio, 5) };
+        younger.forward(&packet, true, 1, packet.arrival, &mut log);
+        let mut older = Fanout::default();
+        older.attach(younger.detach(&1).unwrap());
+        let packet = MediaPacket { epoch: 3, ..packet };
+        assert_eq!(older.forward(&packet, true, 1, packet.arrival, &mut log).sent, 1);
+        assert_eq!(log.written, [(1, 100, 111), (1, 101, 111)]);
     }
 
     #[test]
