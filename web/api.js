@@ -7,7 +7,7 @@ const TIMEOUT_MS = 8000;
 
 /** Live broadcasts: [{ id, room, user, since, tracks, viewers, bitrate_bps, recording }]. Throws when the server does not answer. */
 export async function liveBroadcasts(signal) {
-  return (await list('/api/broadcasts', 'broadcasts', signal)).map((broadcast) => ({
+  return (await list('/api/broadcasts', signal)).map((broadcast) => ({
     ...broadcast,
     ...splitBroadcast(broadcast.id),
     since: timestamp(broadcast.since),
@@ -17,7 +17,7 @@ export async function liveBroadcasts(signal) {
 
 /** Recordings, newest first: [{ path, href, room, user, file, broadcast, started, duration_s, size_bytes, running }]. */
 export async function recordings(signal) {
-  return (await list('/api/recordings', 'recordings', signal)).map((recording) => {
+  return (await list('/api/recordings', signal)).map((recording) => {
     const [room, user, file] = recording.path.split('/').slice(-3);
     return {
       ...recording,
@@ -29,12 +29,11 @@ export async function recordings(signal) {
   }).sort((a, b) => (b.started ?? 0) - (a.started ?? 0));
 }
 
-async function list(path, name, signal) {
+async function list(path, signal) {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const response = await fetch(path, { signal: signal ? AbortSignal.any([signal, timeout]) : timeout, headers: { accept: 'application/json' } });
   if (!response.ok) throw new Error(await reason(response));
-  const body = await response.json();
-  const items = Array.isArray(body) ? body : body?.[name];
+  const items = await response.json();
   if (!Array.isArray(items)) throw new Error(`${path}: unexpected answer`);
   return items;
 }

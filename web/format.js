@@ -46,10 +46,9 @@ const TIME = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-di
 export const dateTime = (date) => (date ? DATE_TIME.format(date) : DASH);
 export const time = (date) => (date ? TIME.format(date) : DASH);
 
-/** The API's timestamps (RFC 3339, or seconds since 1970) → Date, or null. */
+/** The API's timestamps (RFC 3339) → Date, or null. */
 export function timestamp(value) {
-  if (value === null || value === undefined) return null;
-  const date = new Date(typeof value === 'number' ? value * 1000 : value);
+  const date = new Date(value ?? NaN);
   return Number.isNaN(date.getTime()) ? null : date;
 }
 
