@@ -247,8 +247,6 @@ impl Hub {
         let answer_is_late =
             peer.subscriber().and_then(|subscriber| subscriber.answer_by()).is_some_and(|by| now >= by);
         let (reason, code, message) = if peer.is_broken() {
-            self.metrics.panics += 1;
-            tracing::error!(session = session.0, "a peer was ended by a panic inside it");
             let message = "internal error: this connection is over".to_owned();
             (LeaveReason::Failed, ErrorCode::Internal, message)
         } else if !peer.rtc().is_alive() {

@@ -324,8 +324,12 @@ impl Hub {
             self.handle_rtc_event(now, key, event);
         }
         self.scratch = events;
-        if let Err(error) = polled {
-            tracing::debug!(%error, "a peer cannot go on");
+        if let (Err(error), Some(peer)) = (polled, self.peers.get_mut(key)) {
+            if matches!(error, peer::PeerError::Panicked) {
+                self.metrics.panics += 1;
+            }
+            tracing::warn!(session = peer.session.0, %error, "a peer cannot go on");
+            peer.give_up();
         }
         self.end_if_over(now, key);
         if let Some(peer) = self.peers.get(key) {

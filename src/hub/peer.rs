@@ -139,9 +139,14 @@ impl Peer {
         &self.rtc
     }
 
-    /// Whether a panic inside it has ended it.
+    /// Whether a panic inside it has ended it, or str0m cannot go on.
     pub fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Gives it up: str0m cannot go on.
+    pub fn give_up(&mut self) {
+        self.broken = true;
     }
 
     /// Whether it accepts this datagram as its own: for STUN, whether the integrity check passes.
@@ -197,7 +202,10 @@ impl Peer {
 
     /// When it wants to be polled next, for str0m's sake or for a deadline of ours.
     pub fn wake_at(&self) -> Instant {
-        let mut at = self.rtc_timeout.min(self.last_received + SILENCE_MAX);
+        let mut at = self.rtc_timeout;
+        if self.connected {
+            at = at.min(self.last_received + SILENCE_MAX);
+        }
         if let Some(connect_by) = self.connect_by {
             at = at.min(connect_by);
         }
