@@ -1,0 +1,367 @@
+//! The command line, the environment and the configuration file, merged into one checked [`Config`].
+//!
+//! **Invariant:** a `Config` that exists holds only values that make sense, and each came from the nearest of flag,
+//! environment, file and default.
+
+mod values;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use crate::http::origin::AllowedOrigin;
+use crate::hub::config::IceRole;
+use crate::net::addresses::PublicIp;
+
+pub use values::{LogFilter, Rate, Size, VideoCodecs};
+
+const EXAMPLES: &str = "\
+Examples:
+  onair                                 serve on port 8080, media on UDP port 8189
+  onair --public-ip 203.0.113.7         behind 1:1 NAT or in Docker
+  onair --public-ip 203.0.113.7:40000   the same, where UDP port 40000 is mapped to ours
+  onair --record off --codecs vp8,h264  relay only, VP8 preferred
+  onair --config /etc/onair.toml        its keys are the flags' names: http = \"0.0.0.0:80\"
+
+A flag beats its environment variable, which beats the file, which beats the default. Lists are
+separated by commas in the environment and are arrays in the file. An empty variable counts as none.
+
+Browsers grant camera and microphone on https:// pages and on http://localhost only.";
+
+/// A WebRTC broadcast server in one binary: publish, watch, record.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(name = "onair", version, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Config {
+    /// TOML file with keys of the same names as the flags
+    #[arg(long, env = "ONAIR_CONFIG", value_name = "FILE", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+
+    /// Address of the web page, the WebSocket, WHIP/WHEP and the API; port 0 picks one
+    #[arg(long, env = "ONAIR_HTTP", value_name = "ADDR", default_value = "0.0.0.0:8080", hide_env_values = true)]
+    #[arg(help_heading = "Network", value_parser = values::listen_address)]
+    pub http: SocketAddr,
+
+    /// Address of the one UDP port for all media; port 0 picks one
+    #[arg(long, env = "ONAIR_UDP", value_name = "ADDR", default_value = "0.0.0.0:8189", hide_env_values = true)]
+    #[arg(help_heading = "Network", value_parser = values::listen_address)]
+    pub udp: SocketAddr,
+
+    /// What clients are told to send media to; may be given again
+    ///
+    /// Needed behind 1:1 NAT or in Docker. With a port where that differs from ours: 203.0.113.7:40000 or
+    /// [2001:db8::7]:40000. [default: the address bound to, or each interface's]
+    #[arg(long, env = "ONAIR_PUBLIC_IP", value_name = "IP[:PORT]", value_delimiter = ',', hide_env_values = true)]
+    #[arg(help_heading = "Network", action = ArgAction::Append)]
+    pub public_ip: Vec<PublicIp>,
+
+    /// ICE role: `lite` suits a server that clients can reach, `full` also probes from this side
+    #[arg(long, env = "ONAIR_ICE", value_name = "ROLE", default_value = "lite", hide_env_values = true)]
+    #[arg(help_heading = "Network", value_parser = ice_role())]
+    pub ice: IceRole,
+
+    /// Web origin besides the server's own that may use the WebSocket, WHIP/WHEP and API; may be given again
+    ///
+    /// Like https://example.com, or * for any. Behind a proxy that speaks HTTPS, name the address in the browser's bar.
+    #[arg(long, env = "ONAIR_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', hide_env_values = true)]
+    #[arg(help_heading = "Network", action = ArgAction::Append)]
+    pub allow_origin: Vec<AllowedOrigin>,
+
+    /// Video codecs accepted, in order of preference
+    #[arg(long, env = "ONAIR_CODECS", value_name = "LIST", default_value = "h264,vp9,vp8,av1,h265")]
+    #[arg(help_heading = "Media", hide_env_values = true)]
+    pub codecs: VideoCodecs,
+
+    /// What broadcasters' browsers are asked to start with, in bit/s; 0 lets them feel their way
+    #[arg(long, env = "ONAIR_START_BITRATE", value_name = "RATE", default_value = "2500k", hide_env_values = true)]
+    #[arg(help_heading = "Media")]
+    pub start_bitrate: Rate,
+
+    /// Record every broadcast or none
+    #[arg(long, env = "ONAIR_RECORD", value_name = "WHAT", default_value = "all", hide_env_values = true)]
+    #[arg(help_heading = "Recording")]
+    pub record: RecordMode,
+
+    /// Where the .mp4 files go
+    #[arg(long, env = "ONAIR_RECORD_DIR", value_name = "DIR", default_value = "recordings", hide_env_values = true)]
+    #[arg(help_heading = "Recording")]
+    pub record_dir: PathBuf,
+
+    /// With less free space no recording starts, and running ones are finished
+    #[arg(long, env = "ONAIR_RECORD_MIN_FREE", value_name = "SIZE", default_value = "1GiB", hide_env_values = true)]
+    #[arg(help_heading = "Recording")]
+    pub record_min_free: Size,
+
+    /// The ffmpeg binary
+    #[arg(long, env = "ONAIR_FFMPEG", value_name = "PATH", default_value = "ffmpeg", hide_env_values = true)]
+    #[arg(help_heading = "Recording")]
+    pub ffmpeg: PathBuf,
+
+    /// Certificate chain to serve HTTPS/WSS with (not built yet)
+    #[arg(long, env = "ONAIR_TLS_CERT", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate (not built yet)
+    #[arg(long, env = "ONAIR_TLS_KEY", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Make a certificate, for trying it on a LAN (not built yet)
+    #[arg(long, env = "ONAIR_TLS_SELF_SIGNED", hide_env_values = true, help_heading = "Access")]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    pub tls_self_signed: bool,
+
+    /// TOML file of tokens, and who may publish or watch what (not built yet)
+    #[arg(long, env = "ONAIR_AUTH", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
+    pub auth: Option<PathBuf>,
+
+    /// What is logged to standard error: a level, or targets with levels like info,onair::hub=debug
+    #[arg(long, env = "ONAIR_LOG", value_name = "FILTER", default_value = "info", hide_env_values = true)]
+    #[arg(help_heading = "Logging")]
+    pub log: LogFilter,
+
+    /// Form of the log
+    #[arg(long, env = "ONAIR_LOG_FORMAT", value_name = "FORM", default_value = "text", hide_env_values = true)]
+    #[arg(help_heading = "Logging")]
+    pub log_format: LogFormat,
+}
+
+/// What is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecordMode {
+    /// Every broadcast.
+    All,
+    /// None.
+    Off,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value is bad; one line that names it.
+    #[error("{0}")]
+    Bad(String),
+    /// Help or the version was asked for; not a failure.
+    #[error("{0}")]
+    Asked(clap::Error),
+}
+
+impl Config {
+    /// Merges `args` (the program's name first), the environment and the file that either names.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`].
+    pub fn load<I, T>(args: I) -> Result<Self, ConfigError>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let command = without_empty_variables(Self::command());
+        let config = Self::parse_with(command.clone(), &args).map_err(|error| from_clap(error, &args))?;
+        let Some(path) = config.config.clone() else { return config.checked() };
+        let in_file = |reason: String| ConfigError::Bad(format!("{}: {reason}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|error| in_file(error.to_string()))?;
+        let command = with_file(command, &text).map_err(in_file)?;
+        // Flags and environment have passed once: whatever is wrong now stands in the file.
+        Self::parse_with(command, &args).map_err(|error| in_file(one_line(&error)))?.checked()
+    }
+
+    /// Whether anyone who can reach the server may use it, and others than this machine can reach it.
+    #[must_use]
+    pub fn is_open_to_the_network(&self) -> bool {
+        self.auth.is_none() && !self.http.ip().is_loopback()
+    }
+
+    fn parse_with(command: clap::Command, args: &[OsString]) -> Result<Self, clap::Error> {
+        let mut matches = command.try_get_matches_from(args)?;
+        Self::from_arg_matches_mut(&mut matches)
+    }
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        let unbuilt = [
+            ("--tls-cert", self.tls_cert.is_some()),
+            ("--tls-key", self.tls_key.is_some()),
+            ("--tls-self-signed", self.tls_self_signed),
+            ("--auth", self.auth.is_some()),
+        ];
+        match unbuilt.iter().find(|(_, given)| *given) {
+            Some((flag, _)) if *flag == "--auth" => {
+                Err(ConfigError::Bad(format!("{flag}: not built yet: everyone who reaches the server may use it")))
+            }
+            Some((flag, _)) => {
+                Err(ConfigError::Bad(format!("{flag}: not built yet: put a proxy that speaks HTTPS before the server")))
+            }
+            None => Ok(self),
+        }
+    }
+}
+
+/// The hub knows no command line, so its type is parsed here.
+fn ice_role() -> impl TypedValueParser<Value = IceRole> {
+    PossibleValuesParser::new(["lite", "full"]).map(|role| if role == "full" { IceRole::Full } else { IceRole::Lite })
+}
+
+/// Compose files and unit files often pass a variable on though it has no value.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
+        let empty = arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+        if empty { arg.env(Resettable::Reset) } else { arg }
+    })
+}
+
+/// Makes the file's values the defaults, so that they are checked like every other value.
+fn with_file(mut command: clap::Command, text: &str) -> Result<clap::Command, String> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or(text).matches('\n').count());
+        format!("line {}: {}", line + 1, error.message())
+    })?;
+    for (key, value) in table {
+        let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(&key) && key != "config") else {
+            let hyphened = key.replace('_', "-");
+            let known = command.get_arguments().any(|arg| arg.get_long() == Some(&hyphened));
+            let hint = if known && hyphened != key { format!(": write `{hyphened}`") } else { String::new() };
+            return Err(format!("unknown key `{key}`{hint}"));
+        };
+        let is_list = matches!(arg.get_action(), ArgAction::Append);
+        let id = arg.get_id().clone();
+        let values = file_values(&key, &value, is_list)?;
+        // An empty list says what no default says as well.
+        if !values.is_empty() {
+            command = command.mut_arg(id, |arg| arg.default_values(values));
+        }
+    }
+    Ok(command)
+}
+
+/// One value of the file as the words that a flag would have taken.
+fn file_values(key: &str, value: &toml::Value, is_list: bool) -> Result<Vec<String>, String> {
+    let word = |value: &toml::Value| match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Float(number) => Ok(number.to_string()),
+        toml::Value::Boolean(truth) => Ok(truth.to_string()),
+        other => Err(format!("`{key}` cannot be a {}", other.type_str())),
+    };
+    let words = match value {
+        toml::Value::Array(items) => items.iter().map(word).collect::<Result<Vec<_>, _>>()?,
+        single => vec![word(single)?],
+    };
+    if is_list {
+        let parts = words.iter().flat_map(|word| word.split(','));
+        Ok(parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
+    } else if key == "codecs" {
+        Ok(vec![words.join(",")])
+    } else if words.len() == 1 {
+        Ok(words)
+    } else {
+        Err(format!("`{key}` takes one value"))
+    }
+}
+
+fn from_clap(error: clap::Error, args: &[OsString]) -> ConfigError {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return ConfigError::Asked(error);
+    }
+    let line = one_line(&error);
+    match variable_of(&error, args) {
+        Some(variable) => ConfigError::Bad(format!("{variable}: {line}")),
+        None => ConfigError::Bad(line),
+    }
+}
+
+/// The environment variable a bad value came from, where the flag itself was not given.
+fn variable_of(error: &clap::Error, args: &[OsString]) -> Option<String> {
+    let ContextValue::String(usage) = error.get(ContextKind::InvalidArg)? else { return None };
+    let flag = usage.split([' ', '=']).next()?;
+    let given = args.iter().any(|arg| {
+        let arg = arg.to_string_lossy();
+        arg == flag || arg.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
+    });
+    let variable = format!("ONAIR_{}", flag.strip_prefix("--")?.to_uppercase().replace('-', "_"));
+    (!given && std::env::var_os(&variable).is_some()).then_some(variable)
+}
+
+/// clap's message without its usage and with its tip, on one line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let mut line = String::new();
+    for part in text.lines().map(str::trim) {
+        if part.starts_with("Usage:") || part.starts_with("For more information") {
+            break;
+        }
+        if !part.is_empty() {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(part);
+        }
+    }
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_toml(text: &str) -> Result<Config, String> {
+        let command = with_file(Config::command(), text)?;
+        Config::parse_with(command, &["onair".into()]).map_err(|error| one_line(&error))
+    }
+
+    #[test]
+    fn the_command_is_sound() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        for arg in Config::command().get_arguments() {
+            let Some(long) = arg.get_long() else { continue };
+            let variable = format!("ONAIR_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{long}");
+        }
+    }
+
+    #[test]
+    fn the_file_takes_arrays_words_numbers_and_truths() {
+        let config = with_toml(
+            "http = '127.0.0.1:0'\npublic-ip = ['192.0.2.1', '[::1]:9']\ncodecs = ['vp8', 'av1']\n\
+             start-bitrate = 0\nallow-origin = 'https://a.example, https://b.example'\ntls-self-signed = false",
+        )
+        .unwrap();
+        assert_eq!(config.http, "127.0.0.1:0".parse().unwrap());
+        assert_eq!(config.public_ip, ["192.0.2.1".parse().unwrap(), "[::1]:9".parse().unwrap()]);
+        assert_eq!(config.codecs, "vp8,av1".parse().unwrap());
+        assert_eq!(config.start_bitrate.bps(), 0);
+        assert_eq!(config.allow_origin.len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_file_is_named() {
+        for (text, named) in [
+            ("htpp = 'x'", "unknown key `htpp`"),
+            ("record_dir = 'x'", "write `record-dir`"),
+            ("config = 'other.toml'", "unknown key `config`"),
+            ("udp = 'nowhere'", "--udp"),
+            ("udp = ['0.0.0.0:1', '0.0.0.0:2']", "`udp` takes one value"),
+            ("[http]\na = 1", "`http` cannot be a table"),
+            ("http = 'x'\n= 7", "line 2"),
+            ("codecs = []", "--codecs"),
+        ] {
+            let error = with_toml(text).unwrap_err();
+            assert!(error.contains(named), "{text:?}: {error}");
+            assert!(!error.contains('\n'), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The types of the flags' values.
+//!
+//! **Invariant:** each is built only from text that it can stand for, and says what it expected instead.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::rtp::codec::{Codec, TrackKind};
+
+/// The lowest start bitrate that is not a forgotten unit.
+const RATE_MIN_BPS: u64 = 10_000;
+const RATE_MAX_BPS: u64 = 1_000_000_000;
+
+/// Parses an address to listen on.
+///
+/// # Errors
+///
+/// Where it is not `IP:PORT`.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address is IP:PORT, like 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+/// A number of bytes: `500M`, `1GiB`, `1.5G`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(u64);
+
+impl Size {
+    /// In bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        scaled(text, |unit| {
+            Some(match unit {
+                "" | "b" => 1,
+                "k" | "kb" => 1_000,
+                "m" | "mb" => 1_000_000,
+                "g" | "gb" => 1_000_000_000,
+                "t" | "tb" => 1_000_000_000_000,
+                "ki" | "kib" => 1 << 10,
+                "mi" | "mib" => 1 << 20,
+                "gi" | "gib" => 1 << 30,
+                "ti" | "tib" => 1 << 40,
+                _ => return None,
+            })
+        })
+        .map(Self)
+        .ok_or_else(|| "a size is a number of bytes with or without a unit, like 500M or 1GiB".to_owned())
+    }
+}
+
+/// A bitrate: `2500k`, `4M`, `0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(u64);
+
+impl Rate {
+    /// In bits a second.
+    #[must_use]
+    pub fn bps(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bps = scaled(text, |unit| {
+            Some(match unit.strip_suffix("bps").unwrap_or(unit) {
+                "" => 1,
+                "k" => 1_000,
+                "m" => 1_000_000,
+                "g" => 1_000_000_000,
+                _ => return None,
+            })
+        })
+        .ok_or_else(|| "a rate is a number of bits a second, like 2500k, 4M or 0".to_owned())?;
+        match bps {
+            0 | RATE_MIN_BPS..=RATE_MAX_BPS => Ok(Self(bps)),
+            1..RATE_MIN_BPS => Err("that is too low for a picture: 2500k is 2.5 Mbit/s".to_owned()),
+            _ => Err("a rate is at most 1G".to_owned()),
+        }
+    }
+}
+
+/// `NUMBER[UNIT]` as a whole number of ones, rounded down.
+fn scaled(text: &str, factor_of: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor = factor_of(&unit.trim().to_ascii_lowercase())?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let mut ones = whole.parse::<u64>().ok()?.checked_mul(factor)?;
+    if number.contains('.') {
+        // Nine digits are more than any unit is exact to.
+        let digits = fraction.get(..fraction.len().min(9))?;
+        let divisor = 10_u128.pow(u32::try_from(digits.len()).ok()?);
+        let part = u128::from(digits.parse::<u64>().ok()?) * u128::from(factor) / divisor;
+        ones = ones.checked_add(u64::try_from(part).ok()?)?;
+    }
+    Some(ones)
+}
+
+/// The video codecs accepted, in order of preference: at least one, none twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoCodecs(Vec<Codec>);
+
+impl VideoCodecs {
+    /// The codecs, the preferred one first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Codec] {
+        &self.0
+    }
+}
+
+impl FromStr for VideoCodecs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut codecs = Vec::new();
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let codec: Codec = name.parse().map_err(|error: crate::rtp::codec::UnknownCodec| error.to_string())?;
+            if codec.kind() != TrackKind::Video {
+                return Err(format!("`{name}` is no video codec; Opus is always accepted"));
+            }
+            if codecs.contains(&codec) {
+                return Err(format!("`{name}` is named twice"));
+            }
+            codecs.push(codec);
+        }
+        if codecs.is_empty() { Err("name at least one codec".to_owned()) } else { Ok(Self(codecs)) }
+    }
+}
+
+/// What is logged: a filter of `tracing-subscriber` that parses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+/// Libraries whose notes below a warning are about packets, not about the server.
+const QUIET: &str = "str0m=warn,str0m_proto=warn,dimpl=warn,is=warn,sctp_proto=warn";
+
+impl LogFilter {
+    /// The filter; str0m and its parts are quiet unless they are named.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: the text was parsed before.
+    pub fn build(&self) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+        EnvFilter::try_new(format!("{QUIET},{}", self.0))
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let filter = Self(text.to_owned());
+        match filter.build() {
+            Ok(_) => Ok(filter),
+            Err(error) => Err(format!("{error}; a filter is like info or warn,onair=debug")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_decimal_or_binary() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("17", 17),
+            ("500M", 500_000_000),
+            ("1GiB", 1 << 30),
+            ("1gib", 1 << 30),
+            ("1.5 GiB", 3 << 29),
+            ("0.25k", 250),
+        ] {
+            assert_eq!(text.parse::<Size>().map(Size::bytes), Ok(bytes), "{text}");
+        }
+        for text in ["", "-1", "GiB", "1..5G", "1.G", "1.5.5", "12 parsecs", "99999999999999999999", "99999999TiB"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_decimal_and_a_forgotten_unit_is_found() {
+        for (text, bps) in [("0", 0), ("2500k", 2_500_000), ("4M", 4_000_000), ("1.2Mbps", 1_200_000)] {
+            assert_eq!(text.parse::<Rate>().map(Rate::bps), Ok(bps), "{text}");
+        }
+        for text in ["2500", "fast", "2G", "-4M", "4 Mi"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn codecs_are_named_once_and_in_order() {
+        let codecs: VideoCodecs = "VP8, h264".parse().unwrap();
+        assert_eq!(codecs.as_slice(), [Codec::Vp8, Codec::H264]);
+        for text in ["", ",", "vp8,vp8", "opus", "theora"] {
+            assert!(text.parse::<VideoCodecs>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_must_parse() {
+        assert!("info,onair=trace".parse::<LogFilter>().is_ok());
+        assert!("onair=loud".parse::<LogFilter>().is_err());
+    }
+}

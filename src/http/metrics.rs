@@ -1,0 +1,284 @@
+//! Counters of the doors, and the Prometheus text that tells them with everyone else's.
+//!
+//! **Invariant:** label values come from fixed sets, so that no client can make the series grow.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::hub::io::HubMetrics;
+
+/// One value of another room, as it is at the moment of a scrape.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// In full but for `_total`, which a counter is given: `onair_rtp_received_bytes`.
+    pub name: &'static str,
+    /// One line without a full stop.
+    pub help: &'static str,
+    /// The value, and whether it only rises.
+    pub value: Value,
+}
+
+/// The value of a [`Sample`].
+#[derive(Debug, Clone, Copy)]
+pub enum Value {
+    /// Only rises.
+    Counter(u64),
+    /// Rises and falls.
+    Gauge(f64),
+}
+
+impl Sample {
+    /// A value that only rises.
+    #[must_use]
+    pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, value: Value::Counter(value) }
+    }
+
+    /// A value that rises and falls.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "no gauge comes near 2^53")]
+    pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, value: Value::Gauge(value as f64) }
+    }
+}
+
+/// Asked at each scrape; must not wait.
+pub type Source = Arc<dyn Fn() -> Vec<Sample> + Send + Sync>;
+
+type Labels = [(&'static str, String); 1];
+
+/// What the doors count.
+pub struct HttpMetrics {
+    registry: Registry,
+    connections: Gauge,
+    connections_refused: Counter,
+    responses: Family<Labels, Counter>,
+    websockets: Gauge,
+    websocket_messages: Family<Labels, Counter>,
+    websocket_closes: Family<Labels, Counter>,
+}
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Registry::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            responses: Family::default(),
+            websockets: Gauge::default(),
+            websocket_messages: Family::default(),
+            websocket_closes: Family::default(),
+        };
+        let mut registry = Registry::default();
+        let build = Family::<Labels, Gauge>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
+        registry.register("onair_build_info", "The version that runs", build);
+        registry.register("onair_http_connections", "Open TCP connections", metrics.connections.clone());
+        registry.register(
+            "onair_http_connections_refused",
+            "TCP connections refused at a cap",
+            metrics.connections_refused.clone(),
+        );
+        registry.register("onair_http_responses", "Responses by status", metrics.responses.clone());
+        registry.register("onair_websockets", "Open WebSockets", metrics.websockets.clone());
+        registry.register(
+            "onair_websocket_messages",
+            "WebSocket messages by direction",
+            metrics.websocket_messages.clone(),
+        );
+        registry.register(
+            "onair_websocket_closes",
+            "WebSockets closed by the server, by close code",
+            metrics.websocket_closes.clone(),
+        );
+        for direction in [Direction::In, Direction::Out] {
+            drop(metrics.websocket_messages.get_or_create(&direction.labels()));
+        }
+        Self { registry, ..metrics }
+    }
+}
+
+/// Which way a message goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Direction {
+    /// From a client.
+    In,
+    /// To a client.
+    Out,
+}
+
+impl Direction {
+    fn labels(self) -> Labels {
+        let direction = match self {
+            Direction::In => "in",
+            Direction::Out => "out",
+        };
+        [("direction", direction.to_owned())]
+    }
+}
+
+/// Counts itself in a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn counted(gauge: &Gauge) -> Counted {
+    gauge.inc();
+    Counted(gauge.clone())
+}
+
+impl HttpMetrics {
+    /// A connection is open for as long as the returned value lives.
+    #[must_use]
+    pub fn connection(&self) -> Counted {
+        counted(&self.connections)
+    }
+
+    /// A connection was refused at a cap.
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    /// A response was given.
+    pub fn response(&self, status: u16) {
+        self.responses.get_or_create(&[("status", status.to_string())]).inc();
+    }
+
+    /// A WebSocket is open for as long as the returned value lives.
+    #[must_use]
+    pub fn websocket(&self) -> Counted {
+        counted(&self.websockets)
+    }
+
+    /// A message passed a WebSocket.
+    pub fn websocket_message(&self, direction: Direction) {
+        self.websocket_messages.get_or_create(&direction.labels()).inc();
+    }
+
+    /// The server closed a WebSocket.
+    pub fn websocket_close(&self, code: u16) {
+        self.websocket_closes.get_or_create(&[("code", code.to_string())]).inc();
+    }
+
+    /// Everything as OpenMetrics text.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: a `String` takes everything.
+    pub fn open_metrics(&self, samples: Vec<Sample>) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        for Sample { name, help, value } in samples {
+            match value {
+                Value::Counter(value) => {
+                    let counter = Counter::<u64>::default();
+                    counter.inc_by(value);
+                    registry.register(name, help, counter);
+                }
+                Value::Gauge(value) => {
+                    let gauge = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+                    gauge.set(value);
+                    registry.register(name, help, gauge);
+                }
+            }
+        }
+        let mut out = String::new();
+        text::encode_registry(&mut out, &self.registry)?;
+        text::encode_registry(&mut out, &registry)?;
+        text::encode_eof(&mut out)?;
+        Ok(out)
+    }
+}
+
+/// The hub's counters as samples.
+#[must_use]
+pub fn hub_samples(metrics: &HubMetrics) -> Vec<Sample> {
+    vec![
+        Sample::gauge("onair_broadcasts", "Live broadcasts", metrics.broadcasts),
+        Sample::gauge("onair_sessions", "Sessions attached by every door", metrics.sessions),
+        Sample::gauge("onair_viewers", "Connected viewers", metrics.viewers),
+        Sample::gauge("onair_peers", "Peer connections, connected or not", metrics.peers),
+        Sample::counter("onair_rtp_received_packets", "RTP packets from broadcasters", metrics.rtp_packets_in),
+        Sample::counter("onair_rtp_received_bytes", "RTP payload bytes from broadcasters", metrics.rtp_bytes_in),
+        Sample::counter("onair_rtp_sent_packets", "RTP packets to viewers", metrics.rtp_packets_out),
+        Sample::counter("onair_rtp_sent_bytes", "RTP payload bytes to viewers", metrics.rtp_bytes_out),
+        Sample::counter("onair_pli_sent", "Keyframe requests to broadcasters", metrics.pli_sent),
+        Sample::counter("onair_pli_received", "Keyframe requests from viewers", metrics.pli_received),
+        Sample::counter("onair_datagrams_unknown", "Datagrams that belong to no peer", metrics.datagrams_unknown),
+        Sample::counter("onair_refusals", "Commands refused with an error", metrics.refusals),
+        Sample::counter("onair_peer_timeouts", "Peers ended by silence or a missed deadline", metrics.timeouts),
+        Sample::counter("onair_peer_panics", "Peers ended by a panic inside them", metrics.panics),
+    ]
+}
+
+/// OpenMetrics text as the older Prometheus text format 0.0.4, where a counter is declared under its full name and
+/// neither units nor an end are written.
+#[must_use]
+pub fn prometheus_text(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut lines = open_metrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        let declares_counter = |line: &str| line.starts_with("# TYPE ") && line.ends_with(" counter");
+        let is_counter = declares_counter(line)
+            || (line.starts_with("# HELP ") && lines.peek().is_some_and(|next| declares_counter(next)));
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(keyword), Some(name), Some(rest)) if is_counter => {
+                out.push_str(&format!("# {keyword} {name}_total {rest}\n"));
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_formats_tell_the_same() {
+        let metrics = HttpMetrics::default();
+        metrics.response(200);
+        let open = metrics
+            .open_metrics(vec![Sample::counter("onair_a", "What a is", 7), Sample::gauge("onair_b", "What b is", 3)])
+            .unwrap();
+        assert!(open.contains("# TYPE onair_a counter\nonair_a_total 7\n"), "{open}");
+        assert!(open.ends_with("# EOF\n"));
+        let text = prometheus_text(&open);
+        for lines in [
+            "# HELP onair_a_total What a is.\n# TYPE onair_a_total counter\nonair_a_total 7\n",
+            "# TYPE onair_b gauge\nonair_b 3.0\n",
+            "onair_http_responses_total{status=\"200\"} 1\n",
+            &format!("onair_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION")),
+        ] {
+            assert!(text.contains(lines), "{lines} in {text}");
+        }
+        assert!(!text.contains("EOF"));
+    }
+
+    #[test]
+    fn what_is_counted_for_its_life_is_uncounted_after() {
+        let metrics = HttpMetrics::default();
+        let open = metrics.websocket();
+        assert_eq!(metrics.websockets.get(), 1);
+        drop(open);
+        assert_eq!(metrics.websockets.get(), 0);
+    }
+}

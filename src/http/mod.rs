@@ -1,0 +1,23 @@
+//! The doors for people and programs: web page, WebSocket, WHIP and WHEP, API, recordings, health and metrics.
+//!
+//! **Invariant:** everything a client can make grow (connections, bodies, headers, messages, resources) has a cap here,
+//! and what a client asks of the hub goes through [`HubHandle`](crate::handle::HubHandle) alone.
+
+pub mod assets;
+pub mod listener;
+pub mod metrics;
+pub mod origin;
+pub mod problem;
+pub mod router;
+pub mod state;
+
+mod api;
+mod cors;
+mod handshake;
+mod offer;
+mod recordings;
+mod resource;
+mod stop;
+mod whep;
+mod whip;
+mod ws;

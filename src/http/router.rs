@@ -1,0 +1,52 @@
+//! Which path leads to which door, and what stands before all of them.
+//!
+//! **Invariant:** every door that acts on the hub or tells of it stands behind the origin rule.
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::Response;
+use axum::routing::{get, patch, post};
+
+use super::problem;
+use super::state::AppState;
+use super::{api, assets, cors, offer, recordings, whep, whip, ws};
+
+/// All doors.
+pub fn router(state: AppState) -> Router {
+    let guarded = Router::new()
+        .route("/ws", get(ws::upgrade))
+        .route("/whip/{room}/{user}", post(whip::publish).options(offer::endpoint_options))
+        .route("/whip/{room}/{user}/{resource}", resource(patch(whip::trickle).delete(whip::delete)))
+        .route("/whep/{room}/{user}", post(whep::play).options(offer::endpoint_options))
+        .route("/whep/{room}/{user}/{resource}", resource(patch(whep::trickle).delete(whep::delete)))
+        .route("/api/broadcasts", get(api::broadcasts))
+        .layer(from_fn_with_state(state.clone(), cors::guard));
+    Router::new()
+        .merge(guarded)
+        .route("/recordings/{room}/{user}/{file}", get(recordings::file))
+        .route("/healthz", get(api::health))
+        .route("/metrics", get(api::metrics))
+        .fallback(assets::serve)
+        .layer(map_response(problem::complete))
+        .layer(from_fn_with_state(state.clone(), account))
+        .with_state(state)
+}
+
+fn resource(methods: axum::routing::MethodRouter<AppState>) -> axum::routing::MethodRouter<AppState> {
+    methods.options(offer::resource_options)
+}
+
+/// Counts and logs every response, and forbids browsers to guess its type.
+async fn account(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    // The matched route, not the path: whoever reads a resource id in a log could end that session.
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    state.metrics().response(response.status().as_u16());
+    tracing::debug!(%method, route, status = response.status().as_u16(), "request");
+    response
+}

@@ -1,0 +1,93 @@
+//! What the request handlers share.
+//!
+//! **Invariant:** cheap to clone, and nothing in it waits for the hub.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::metrics::{HttpMetrics, Source};
+use super::origin::AllowedOrigin;
+use super::resource::ResourceTable;
+use crate::handle::HubHandle;
+
+/// What the doors need to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Web origins besides the server's own.
+    pub allowed_origins: Vec<AllowedOrigin>,
+    /// Where the recordings lie.
+    pub record_dir: PathBuf,
+}
+
+/// Shared by all request handlers. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+struct Shared {
+    config: HttpConfig,
+    handle: HubHandle,
+    resources: ResourceTable,
+    metrics: HttpMetrics,
+    sources: Vec<Source>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// The address a request came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote(pub SocketAddr);
+
+impl AppState {
+    /// `sources` are asked at each scrape of the metrics; `stopping` turns true when the server stops.
+    #[must_use]
+    pub fn new(config: HttpConfig, handle: HubHandle, sources: Vec<Source>, stopping: watch::Receiver<bool>) -> Self {
+        let resources = ResourceTable::default();
+        Self(Arc::new(Shared { config, handle, resources, metrics: HttpMetrics::default(), sources, stopping }))
+    }
+
+    /// The way to the hub.
+    #[must_use]
+    pub fn handle(&self) -> &HubHandle {
+        &self.0.handle
+    }
+
+    /// The counters of the doors.
+    #[must_use]
+    pub fn metrics(&self) -> &HttpMetrics {
+        &self.0.metrics
+    }
+
+    /// Turns true when the server stops.
+    #[must_use]
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.0.stopping.clone()
+    }
+
+    /// The scheme of the server's own origin.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        "http"
+    }
+
+    /// Web origins besides the server's own.
+    #[must_use]
+    pub fn allowed_origins(&self) -> &[AllowedOrigin] {
+        &self.0.config.allowed_origins
+    }
+
+    /// Where the recordings lie.
+    #[must_use]
+    pub fn record_dir(&self) -> &Path {
+        &self.0.config.record_dir
+    }
+
+    pub(super) fn sources(&self) -> &[Source] {
+        &self.0.sources
+    }
+
+    pub(super) fn resources(&self) -> &ResourceTable {
+        &self.0.resources
+    }
+}

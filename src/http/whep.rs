@@ -1,0 +1,39 @@
+//! WHEP (draft-ietf-wish-whep): a player posts its offer and becomes a viewer of the path's room and user.
+//!
+//! **Invariant:** these are the door's handlers only; what they do is [`offer`]'s.
+
+use axum::extract::{Extension, Path, Request, State};
+use axum::response::Response;
+
+use super::offer;
+use super::problem::Problem;
+use super::state::{AppState, Remote};
+use crate::hub::io::Door;
+
+/// `POST /whep/{room}/{user}`.
+pub async fn play(
+    State(state): State<AppState>,
+    Extension(remote): Extension<Remote>,
+    Path((room, user)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let broadcast = offer::broadcast_of(&room, &user)?;
+    offer::create(&state, remote, Door::Whep, broadcast, request).await
+}
+
+/// `PATCH /whep/{room}/{user}/{resource}`.
+pub async fn trickle(
+    State(state): State<AppState>,
+    Path(path): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    offer::trickle(&state, Door::Whep, path, request).await
+}
+
+/// `DELETE /whep/{room}/{user}/{resource}`.
+pub async fn delete(
+    State(state): State<AppState>,
+    Path(path): Path<(String, String, String)>,
+) -> Result<Response, Problem> {
+    offer::delete(&state, Door::Whep, &path)
+}

@@ -1,0 +1,169 @@
+//! Puts the rooms together, starts them in order and stops them in order.
+//!
+//! **Invariant:** what starts later is stopped earlier: first the doors, then the hub's peers, then the recordings, then
+//! the hub's thread.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{Config, LogFormat, RecordMode};
+use crate::handle::{HandleError, HubHandle, bridge};
+use crate::http::listener;
+use crate::http::metrics::{Sample, Source};
+use crate::http::router::router;
+use crate::http::state::{AppState, HttpConfig};
+use crate::hub::config::{HubConfig, Limits};
+use crate::hub::io::Order;
+use crate::net::driver::Driver;
+use crate::net::metrics::NetMetrics;
+use crate::rtp::codec::CodecSet;
+
+/// How long recordings may take to be finished.
+const FINISH_DEADLINE: Duration = Duration::from_secs(8);
+
+/// How long open connections may take to end.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long the hub's thread may take to end after everything else.
+const JOIN_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Sends the log to standard error.
+///
+/// # Errors
+///
+/// Where a log was set up before.
+pub fn init_log(config: &Config) -> anyhow::Result<()> {
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(config.log.build()?).with_writer(io::stderr).with_ansi(is_terminal());
+    let set = match config.log_format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    set.map_err(|error| anyhow::anyhow!("cannot set up the log: {error}"))
+}
+
+fn is_terminal() -> bool {
+    io::IsTerminal::is_terminal(&io::stderr())
+}
+
+/// Serves until `shutdown` is ready, then stops everything within ten seconds.
+///
+/// # Errors
+///
+/// One line for a person where something cannot start.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let (handle, port, new_recordings) = bridge().context("cannot make an eventfd")?;
+    let (stop, stopping) = watch::channel(false);
+    let listener = TcpListener::bind(config.http).await.map_err(|error| cannot_listen(config.http, "http", &error))?;
+
+    // ---- media: the hub's thread and its UDP socket -----------------------------------------------------------------
+    let hub = HubConfig {
+        candidates: Vec::new(),
+        ice: config.ice,
+        codecs: config.codecs.as_slice().to_vec(),
+        start_bitrate_bps: config.start_bitrate.bps(),
+        record: config.record == RecordMode::All,
+        recordable: CodecSet::EMPTY,
+        limits: Limits::default(),
+        seed: getrandom::u64().context("no randomness")?,
+    };
+    let mut driver = Driver::start(config.udp, &config.public_ip, hub, port)
+        .map_err(|error| cannot_listen(config.udp, "udp", &error))?;
+    tracing::info!(candidates = ?driver.candidates(), "clients are told to send media here");
+
+    // ---- recorder ----------------------------------------------------------------------------------------------------
+    let recorder = new_recordings;
+
+    // ---- doors -------------------------------------------------------------------------------------------------------
+    // What others count comes in here.
+    let net_metrics = driver.metrics();
+    let sources: Vec<Source> = vec![Arc::new(move || net_samples(&net_metrics))];
+    let http_config =
+        HttpConfig { allowed_origins: config.allow_origin.clone(), record_dir: config.record_dir.clone() };
+    let http_address = listener.local_addr()?;
+    let state = AppState::new(http_config, handle.clone(), sources, stopping.clone());
+    let doors = tokio::spawn(listener::serve(listener, router(state.clone()), state, stopping, DRAIN_DEADLINE));
+
+    announce(http_address, driver.local_addr());
+    if config.is_open_to_the_network() {
+        tracing::warn!(
+            address = %http_address,
+            "everyone who reaches this address may publish and watch: listen on 127.0.0.1 to keep it to this machine"
+        );
+    }
+    let died = tokio::select! {
+        () = shutdown => false,
+        () = driver.ended() => true,
+    };
+
+    // ---- the stop ----------------------------------------------------------------------------------------------------
+    tracing::info!("stopping");
+    let begun = Instant::now();
+    let _ = stop.send(true);
+    stop_hub(&handle, begun + JOIN_DEADLINE).await;
+    // The recorder finishes beside the doors, which wait for downloads.
+    let finish = async { drop(recorder) };
+    let (doors, ()) = tokio::join!(doors, finish);
+    doors.context("the accept loop failed")?;
+    if timeout_at(begun + FINISH_DEADLINE + JOIN_DEADLINE, driver.ended()).await.is_err() {
+        anyhow::bail!("the hub's thread does not end");
+    }
+    anyhow::ensure!(!driver.has_panicked(), "the hub's thread panicked");
+    anyhow::ensure!(!died, "the hub's thread ended by itself");
+    tracing::info!(took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "stopped");
+    Ok(())
+}
+
+/// Has every peer closed; a full queue is tried again until `deadline`.
+async fn stop_hub(handle: &HubHandle, deadline: Instant) {
+    let ordered = async {
+        while handle.order(Order::Shutdown) == Err(HandleError::Busy) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout_at(deadline, ordered).await.is_err() {
+        tracing::warn!("the hub is too busy to be told of the stop: its peers will find out by themselves");
+    }
+}
+
+/// Standard output says where the server listens, and nothing else. A reader that has gone is none of our concern.
+fn announce(http: SocketAddr, udp: SocketAddr) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "listening http://{http}").and_then(|()| writeln!(out, "listening udp {udp}"));
+    let _ = out.flush();
+}
+
+fn cannot_listen(address: SocketAddr, what: &str, error: &io::Error) -> anyhow::Error {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => "address in use: stop the other program or choose another".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied: choose a port above 1023".to_owned(),
+        _ => format!("{error}: choose another"),
+    };
+    anyhow::anyhow!("cannot listen on {address} ({what}): {why} with --{what}")
+}
+
+fn net_samples(net: &NetMetrics) -> Vec<Sample> {
+    vec![
+        Sample::counter("onair_udp_received_datagrams", "Datagrams received", net.datagrams_received.get()),
+        Sample::counter("onair_udp_received_bytes", "Bytes of the datagrams received", net.bytes_received.get()),
+        Sample::counter("onair_udp_receive_calls", "System calls that received datagrams", net.receive_calls.get()),
+        Sample::counter("onair_udp_sent_datagrams", "Datagrams sent", net.datagrams_sent.get()),
+        Sample::counter("onair_udp_send_calls", "System calls that sent datagrams", net.send_calls.get()),
+        Sample::counter("onair_udp_send_errors", "Datagrams that the kernel refused", net.send_errors.get()),
+        Sample::counter("onair_udp_send_blocked", "Times the kernel's send buffer was full", net.send_blocked.get()),
+        Sample::counter("onair_udp_send_dropped", "Datagrams that found no room in a batch", net.send_dropped.get()),
+        Sample::counter(
+            "onair_udp_handshakes_dropped",
+            "Handshake datagrams dropped because too many waited",
+            net.handshakes_dropped.get(),
+        ),
+    ]
+}
