@@ -9,6 +9,7 @@ pub mod handle;
 pub mod http;
 pub mod hub;
 pub mod net;
+pub mod record;
 pub mod rtp;
 pub mod server;
 pub mod signal;

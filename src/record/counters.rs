@@ -1,0 +1,68 @@
+//! The recorder's counters.
+//!
+//! **Invariant:** counters only rise; `running` is the number of files that are being written.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the recorder has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecorderMetrics {
+    /// Files begun.
+    pub started: u64,
+    /// Files completed.
+    pub finished: u64,
+    /// Files that failed, and broadcasts that could not be recorded.
+    pub failed: u64,
+    /// Gauge: files being written.
+    pub running: u64,
+    /// Packets written.
+    pub packets: u64,
+    /// Packets lost on the way, dropped with the broken picture they belonged to, or because ffmpeg was too slow.
+    pub packets_dropped: u64,
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters behind [`RecorderMetrics`].
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Files begun.
+    pub started: Counter,
+    /// Files completed.
+    pub finished: Counter,
+    /// Failures.
+    pub failed: Counter,
+    /// Files no longer written.
+    pub ended: Counter,
+    /// Packets written.
+    pub packets: Counter,
+    /// Packets lost or dropped.
+    pub packets_dropped: Counter,
+}
+
+impl Counters {
+    /// Their values now.
+    pub fn snapshot(&self) -> RecorderMetrics {
+        RecorderMetrics {
+            started: self.started.get(),
+            finished: self.finished.get(),
+            failed: self.failed.get(),
+            running: self.started.get().saturating_sub(self.ended.get()),
+            packets: self.packets.get(),
+            packets_dropped: self.packets_dropped.get(),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What the sessions of one recorder share: the directory, what ffmpeg can do, the slots for transcodes, the counters, and
+//! the way to tell the hub.
+//!
+//! **Invariant:** nothing here waits for the hub, and every file that began is told to have finished or failed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use super::command::Streams;
+use super::counters::Counters;
+use super::ffmpeg::FfmpegError;
+use super::files::RecordingPath;
+use super::finish::{FinishError, complete};
+use super::segment::{Ending, Segment};
+use crate::handle::HubHandle;
+use crate::hub::io::{Order, RecordingId};
+use crate::rtp::codec::{Codec, CodecSet};
+use crate::signal::BroadcastId;
+use crate::signal::message::RecordingState;
+
+/// How long ffmpeg may take to end its file when its input has ended.
+const END_MAX: Duration = Duration::from_secs(8);
+
+/// Where and with what to record.
+#[derive(Debug, Clone)]
+pub struct RecorderConfig {
+    /// Where the files go.
+    pub dir: PathBuf,
+    /// The ffmpeg binary.
+    pub ffmpeg: PathBuf,
+    /// Below this much free space nothing is recorded.
+    pub min_free_bytes: u64,
+}
+
+/// Held by each task that must end before the recorder has.
+pub type Token = mpsc::Sender<()>;
+
+/// Waits until the recorder stops. Cancel safe.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A recorder that is gone has stopped.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// What sessions share.
+#[derive(Debug)]
+pub struct Desk {
+    /// Where and with what.
+    pub config: RecorderConfig,
+    /// The counters.
+    pub counters: Arc<Counters>,
+    /// True when the recorder stops.
+    pub stop: watch::Receiver<bool>,
+    handle: HubHandle,
+    codecs: CodecSet,
+    space: watch::Receiver<bool>,
+    transcodes: Arc<Semaphore>,
+    transcodes_max: usize,
+}
+
+impl Desk {
+    /// A desk for what this ffmpeg can record.
+    pub fn new(
+        config: RecorderConfig,
+        handle: HubHandle,
+        codecs: CodecSet,
+        stop: watch::Receiver<bool>,
+        space: watch::Receiver<bool>,
+    ) -> Self {
+        let transcodes_max = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            config,
+            counters: Arc::default(),
+            stop,
+            handle,
+            codecs,
+            space,
+            transcodes: Arc::new(Semaphore::new(transcodes_max)),
+            transcodes_max,
+        }
+    }
+
+    /// Whether the disk may be written to.
+    pub fn has_space(&self) -> bool {
+        *self.space.borrow()
+    }
+
+    /// Whether a codec can be taken on now, with the right to transcode where it needs one; else why not.
+    pub fn admit(&self, codec: Codec) -> Result<Option<OwnedSemaphorePermit>, String> {
+        if !self.codecs.contains(codec) {
+            return Err(format!("this server's ffmpeg cannot record {codec}"));
+        }
+        if codec != Codec::Vp8 {
+            return Ok(None);
+        }
+        Arc::clone(&self.transcodes).try_acquire_owned().map(Some).map_err(|_| {
+            format!(
+                "{} VP8 broadcasts are being transcoded already, as many as this machine has cores",
+                self.transcodes_max
+            )
+        })
+    }
+
+    /// Begins a file.
+    pub async fn begin(
+        &self,
+        broadcast: &BroadcastId,
+        streams: Streams,
+        begin_ns: i64,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Segment, FfmpegError> {
+        let path = RecordingPath::reserve(&self.config.dir, broadcast, OffsetDateTime::now_utc());
+        let path = path.map_err(FfmpegError::File)?;
+        let reserved = path.clone();
+        let counters = Arc::clone(&self.counters);
+        let begun = Segment::begin(&self.config.ffmpeg, path, streams, begin_ns, permit, counters).await;
+        if begun.is_err() {
+            // It may hold the beginning of a file that no one will continue.
+            let _ = reserved.remove_part();
+        }
+        begun
+    }
+
+    /// Waits for a file's ffmpeg, completes the file, and tells how it went.
+    pub async fn finish(
+        &self,
+        _token: &Token,
+        recording: RecordingId,
+        broadcast: &BroadcastId,
+        segment: Segment,
+        failure: Option<FfmpegError>,
+    ) {
+        let Ending { mut process, input, path, largest, permit } = segment.end();
+        let ended = process.ended_within(END_MAX).await;
+        drop((input, permit));
+        self.counters.ended.add(1);
+        let failure = failure.map(|error| error.to_string()).or_else(|| match ended {
+            Ok(exit) => (!exit.success).then(|| FfmpegError::Ended(exit.said).to_string()),
+            Err(error) => Some(error.to_string()),
+        });
+        let completed = complete(&self.config.ffmpeg, &path, largest).await;
+        let file = match &completed {
+            Ok(()) => Some(path.name()),
+            Err(FinishError::Empty) => None,
+            Err(_) => Some(path.part_name()),
+        };
+        match (failure, completed) {
+            (None, Ok(())) => self.tell_finished(recording, broadcast, path.name()),
+            (Some(failure), Ok(())) => self.tell_failed(recording, broadcast, file, &failure),
+            (None, Err(error)) => self.tell_failed(recording, broadcast, file, &error.to_string()),
+            (Some(failure), Err(error)) => {
+                self.tell_failed(recording, broadcast, file, &format!("{failure}; {error}"));
+            }
+        }
+    }
+
+    /// Tells that a file has begun.
+    pub fn tell_started(&self, recording: RecordingId, broadcast: &BroadcastId, segment: &Segment) {
+        let file = segment.path.name();
+        tracing::info!(%broadcast, %file, streams = ?segment.streams, pid = segment.pid(), "recording started");
+        self.counters.started.add(1);
+        self.tell(recording, RecordingState::Started, Some(file), None);
+    }
+
+    /// Tells that a file, or the whole recording, failed.
+    pub fn tell_failed(&self, recording: RecordingId, broadcast: &BroadcastId, file: Option<String>, error: &str) {
+        tracing::error!(%broadcast, file = file.as_deref(), %error, "recording failed");
+        self.counters.failed.add(1);
+        self.tell(recording, RecordingState::Failed, file, Some(error.to_owned()));
+    }
+
+    fn tell_finished(&self, recording: RecordingId, broadcast: &BroadcastId, file: String) {
+        tracing::info!(%broadcast, %file, "recording finished");
+        self.counters.finished.add(1);
+        self.tell(recording, RecordingState::Finished, Some(file), None);
+    }
+
+    fn tell(&self, recording: RecordingId, state: RecordingState, file: Option<String>, error: Option<String>) {
+        self.order(Order::Recording { recording, state, file, error });
+    }
+
+    /// Gives the hub an order, unless it is too busy.
+    pub fn order(&self, order: Order) {
+        if let Err(error) = self.handle.order(order) {
+            tracing::debug!(%error, "the hub took no order from the recorder");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The recorder: one `.mp4` for each broadcast, written by an ffmpeg that gets RTP on its standard input.
+//!
+//! Look at [`Recorder`] first: it takes new recordings from the hub and runs one task for each. Packets go through
+//! `reorder` and `picture` (both pure), get their place in time from `timeline` (pure), and are rewritten by a `segment`
+//! into the standard input of one ffmpeg. What ffmpeg leaves is completed by `finish`.
+//!
+//! **Invariant:** nothing here can hold up or harm the live side: packets come out of a bounded queue that the hub never
+//! waits for, and every failure ends as a message, a counter and a log line.
+
+mod command;
+mod counters;
+mod desk;
+mod feed;
+mod ffmpeg;
+mod files;
+mod finish;
+mod listing;
+mod mp4;
+mod picture;
+mod probe;
+mod recorder;
+mod reorder;
+mod sdp;
+mod segment;
+mod session;
+mod space;
+mod timeline;
+
+pub use counters::RecorderMetrics;
+pub use desk::RecorderConfig;
+pub use listing::{RecordingFile, list};
+pub use recorder::{RecordError, Recorder};

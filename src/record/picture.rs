@@ -1,0 +1,204 @@
+//! Gathers the packets of a video track into whole pictures.
+//!
+//! A picture that lost a packet is dropped, and so is everything behind it up to the next keyframe: a copied stream with
+//! broken references would smear in every player, whereas a gap shows the last good picture for a moment. Timestamps
+//! are kept, so a gap never moves what follows.
+//!
+//! **Invariant:** every picture that comes out is whole, and all that it refers to came out before it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::reorder::Ordered;
+use crate::hub::io::{MediaPacket, SenderReport};
+use crate::rtp::codec::Codec;
+use crate::rtp::keyframe::{frame_size, starts_keyframe};
+
+/// Packets of one picture, at most: 2 MB. More is no picture.
+const PACKETS_MAX: usize = 2048;
+
+/// One whole picture.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// The codec.
+    pub codec: Codec,
+    /// The epoch of its packets.
+    pub epoch: u32,
+    /// The RTP timestamp.
+    pub timestamp: u32,
+    /// The payloads of its packets, in order.
+    pub payloads: Vec<Arc<[u8]>>,
+    /// Whether a decoder can begin with it.
+    pub is_keyframe: bool,
+    /// Its size, where it tells.
+    pub size: Option<(u16, u16)>,
+    /// When its first packet arrived.
+    pub arrival: Instant,
+    /// The latest sender report that came with it.
+    pub sender_report: Option<SenderReport>,
+}
+
+/// Gathers packets into pictures.
+#[derive(Debug)]
+pub struct Pictures {
+    current: Option<Picture>,
+    source: Option<(u32, Codec)>,
+    awaits_keyframe: bool,
+    sets: ParameterSets,
+    /// Packets dropped with broken pictures, or while a keyframe was awaited.
+    pub dropped: u64,
+}
+
+impl Default for Pictures {
+    fn default() -> Self {
+        Self { current: None, source: None, awaits_keyframe: true, sets: ParameterSets::default(), dropped: 0 }
+    }
+}
+
+impl Pictures {
+    /// Whether nothing comes out until the publisher sends a keyframe.
+    pub fn awaits_keyframe(&self) -> bool {
+        self.awaits_keyframe
+    }
+
+    /// Takes the next packet or gap of the track.
+    pub fn push(&mut self, ordered: Ordered, out: &mut Vec<Picture>) {
+        let packet = match ordered {
+            Ordered::Packet(packet) => packet,
+            Ordered::Gap => return self.lose(),
+        };
+        if self.source != Some((packet.epoch, packet.codec)) {
+            self.complete(out);
+            self.lose();
+            self.source = Some((packet.epoch, packet.codec));
+            self.sets = ParameterSets::default();
+        }
+        if self.current.as_ref().is_some_and(|current| current.timestamp != packet.timestamp) {
+            self.complete(out);
+        }
+        self.sets.observe(packet.codec, &packet.payload);
+        let is_last = packet.marker;
+        self.add(packet);
+        if is_last {
+            self.complete(out);
+        }
+    }
+
+    fn lose(&mut self) {
+        if let Some(broken) = self.current.take() {
+            self.drop_packets(broken.payloads.len());
+        }
+        self.awaits_keyframe = true;
+    }
+
+    fn drop_packets(&mut self, count: usize) {
+        self.dropped = self.dropped.saturating_add(count as u64);
+    }
+
+    fn add(&mut self, packet: MediaPacket) {
+        let key = starts_keyframe(packet.codec, &packet.payload);
+        if self.current.is_none() && self.awaits_keyframe && !key {
+            return self.drop_packets(1);
+        }
+        let current = self.current.get_or_insert_with(|| Picture {
+            codec: packet.codec,
+            epoch: packet.epoch,
+            timestamp: packet.timestamp,
+            payloads: Vec::with_capacity(4),
+            is_keyframe: false,
+            size: None,
+            arrival: packet.arrival,
+            sender_report: None,
+        });
+        if current.payloads.len() >= PACKETS_MAX {
+            return self.lose();
+        }
+        current.is_keyframe |= key;
+        current.size = current.size.or_else(|| key.then(|| frame_size(packet.codec, &packet.payload)).flatten());
+        current.sender_report = packet.sender_report.or(current.sender_report);
+        current.payloads.push(packet.payload);
+    }
+
+    fn complete(&mut self, out: &mut Vec<Picture>) {
+        let Some(mut picture) = self.current.take() else {
+            return;
+        };
+        if self.sets.are_all_of(&picture) {
+            // Parameter sets that were sent under a marker of their own: they go in front of the picture they belong to.
+            return;
+        }
+        if picture.is_keyframe && !self.sets.complete(&mut picture) {
+            self.drop_packets(picture.payloads.len());
+            self.awaits_keyframe = true;
+            return;
+        }
+        self.awaits_keyframe = false;
+        out.push(picture);
+    }
+}
+
+/// The latest parameter sets of an H.264 or H.265 track that stood in packets of their own.
+///
+/// Some encoders send them once, or under a marker of their own; each file needs them in front of its first picture.
+#[derive(Debug, Default)]
+struct ParameterSets {
+    latest: Vec<(u8, Arc<[u8]>)>,
+}
+
+impl ParameterSets {
+    fn observe(&mut self, codec: Codec, payload: &Arc<[u8]>) {
+        let Some(kind) = parameter_set(codec, payload) else {
+            return;
+        };
+        self.latest.retain(|(latest, _)| *latest != kind);
+        self.latest.push((kind, Arc::clone(payload)));
+        self.latest.sort_by_key(|(kind, _)| *kind);
+    }
+
+    fn are_all_of(&self, picture: &Picture) -> bool {
+        !self.latest.is_empty()
+            && picture.payloads.iter().all(|payload| parameter_set(picture.codec, payload).is_some())
+    }
+
+    /// Puts the sets in front of a keyframe that has none. False where none are known: no decoder could begin there.
+    fn complete(&self, picture: &mut Picture) -> bool {
+        let needs_sets = matches!(picture.codec, Codec::H264 | Codec::H265);
+        if !needs_sets || picture.size.is_some() {
+            return true;
+        }
+        picture.size = self.latest.iter().find_map(|(_, payload)| frame_size(picture.codec, payload));
+        let sets = self.latest.iter().map(|(_, payload)| Arc::clone(payload));
+        picture.payloads.splice(0..0, sets);
+        picture.size.is_some()
+    }
+}
+
+/// The first parameter set of a payload that holds nothing but parameter sets (and what else stands before a picture).
+fn parameter_set(codec: Codec, payload: &[u8]) -> Option<u8> {
+    match (codec, payload) {
+        (Codec::H264, [header, rest @ ..]) => match header & 0x1f {
+            24 => aggregated(rest, |unit| unit.first().map(|byte| byte & 0x1f), |kind| matches!(kind, 6..=9)),
+            kind @ (7 | 8) => Some(kind),
+            _ => None,
+        },
+        (Codec::H265, [high, _, rest @ ..]) => match high >> 1 & 0x3f {
+            48 => {
+                aggregated(rest, |unit| unit.first().map(|byte| byte >> 1 & 0x3f), |kind| matches!(kind, 32..=35 | 39))
+            }
+            kind @ 32..=34 => Some(kind),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn aggregated(mut units: &[u8], kind_of: fn(&[u8]) -> Option<u8>, is_allowed: fn(u8) -> bool) -> Option<u8> {
+    let mut first = None;
+    while let [high, low, rest @ ..] = units {
+        let (unit, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+        let kind = kind_of(unit).filter(|kind| is_allowed(*kind))?;
+        first = first.or(Some(kind));
+        units = rest;
+    }
+    first
+}

@@ -1,0 +1,182 @@
+//! The recorder's face: it starts a task for each broadcast, watches the disk, and ends them all.
+//!
+//! **Invariant:** while a `Recorder` lives, no other server writes into its directory.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::counters::RecorderMetrics;
+use super::desk::{Desk, RecorderConfig, Token, stopped};
+use super::files::{self, DirectoryLock, RecordingPath};
+use super::finish::{FinishError, complete};
+use super::probe::{Ability, probe};
+use super::session::Session;
+use super::space;
+use crate::handle::{HubHandle, NewRecording};
+use crate::hub::io::Order;
+use crate::rtp::codec::CodecSet;
+
+/// How often a file of an earlier server is looked at while its ffmpeg still runs.
+const LEFT_OPEN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long that is waited for. Its ffmpeg ends within a second or two of its server.
+const LEFT_OPEN_MAX: Duration = Duration::from_secs(30);
+
+/// Why there is no recorder.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Another server records there.
+    #[error("another server records into {}: choose another --record-dir", .0.display())]
+    Taken(PathBuf),
+    /// The directory cannot be used.
+    #[error("recordings cannot be kept in {dir}: {1}", dir = .0.display())]
+    Directory(PathBuf, #[source] io::Error),
+}
+
+/// Records broadcasts until it is finished.
+#[derive(Debug)]
+pub struct Recorder {
+    desk: Arc<Desk>,
+    codecs: CodecSet,
+    stop: watch::Sender<bool>,
+    ended: mpsc::Receiver<()>,
+    _lock: DirectoryLock,
+}
+
+impl Recorder {
+    /// Takes the directory, finds out what ffmpeg can do, completes in the background what an earlier server left, and
+    /// records what is announced. Without a usable ffmpeg it records nothing and says so.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`]
+    pub async fn start(
+        config: RecorderConfig,
+        handle: HubHandle,
+        new_recordings: mpsc::Receiver<NewRecording>,
+    ) -> Result<Self, RecordError> {
+        let dir = config.dir.clone();
+        let in_dir = |error| RecordError::Directory(dir.clone(), error);
+        let lock = DirectoryLock::take(&config.dir).map_err(in_dir)?;
+        let lock = lock.ok_or_else(|| RecordError::Taken(dir.clone()))?;
+        let left = files::unfinished(&config.dir).map_err(in_dir)?;
+        let Ability { codecs, said } = probe(&config.ffmpeg).await;
+        if codecs.is_empty() {
+            tracing::warn!("{said}");
+        } else {
+            tracing::info!("{said}");
+        }
+        let (stop, stopped) = watch::channel(false);
+        let has_space = space::is_enough(space::free_bytes(&config.dir), config.min_free_bytes, true);
+        let (space_sender, space) = watch::channel(has_space);
+        let desk = Arc::new(Desk::new(config, handle, codecs, stopped, space));
+        let (token, ended) = mpsc::channel(1);
+        if !codecs.is_empty() {
+            tokio::spawn(complete_left(Arc::clone(&desk), token.clone(), left));
+        }
+        tokio::spawn(watch_space(Arc::clone(&desk), space_sender, codecs));
+        tokio::spawn(supervise(Arc::clone(&desk), token, new_recordings));
+        Ok(Self { desk, codecs, stop, ended, _lock: lock })
+    }
+
+    /// What this ffmpeg can record. The hub is told by itself, also when the disk is full.
+    #[must_use]
+    pub fn recordable(&self) -> CodecSet {
+        self.codecs
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> RecorderMetrics {
+        self.desk.counters.snapshot()
+    }
+
+    /// Ends every recording and completes its file. What is not complete by the deadline stays as `.part.mp4`, which can
+    /// be played, and is completed at the next start.
+    pub async fn finish(mut self, deadline: Duration) {
+        let _ = self.stop.send(true);
+        // Nothing is ever sent: the channel ends with the last task.
+        if timeout(deadline, self.ended.recv()).await.is_err() {
+            tracing::warn!("not every recording could be completed in time: the rest is completed at the next start");
+        }
+    }
+}
+
+/// Starts a task for each broadcast.
+async fn supervise(desk: Arc<Desk>, token: Token, mut new_recordings: mpsc::Receiver<NewRecording>) {
+    let mut stop = desk.stop.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            new = new_recordings.recv() => match new {
+                Some(new) => drop(tokio::spawn(Session::run(Arc::clone(&desk), token.clone(), new))),
+                None => return,
+            },
+        }
+    }
+}
+
+/// Looks at the disk now and then, and tells the hub what can be recorded.
+async fn watch_space(desk: Arc<Desk>, space: watch::Sender<bool>, codecs: CodecSet) {
+    let mut stop = desk.stop.clone();
+    let mut ticks = interval(space::INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            _ = ticks.tick() => {}
+        }
+        let (was_enough, min_free_bytes) = (*space.borrow(), desk.config.min_free_bytes);
+        let free_bytes = space::free_bytes(&desk.config.dir);
+        let is_enough = space::is_enough(free_bytes, min_free_bytes, was_enough);
+        space.send_replace(is_enough);
+        let recordable = if is_enough { codecs } else { CodecSet::EMPTY };
+        if told == Some(recordable) {
+            continue;
+        }
+        if !is_enough {
+            tracing::error!(free_bytes, min_free_bytes, "too little free space: nothing is recorded");
+        } else if told.is_some() {
+            tracing::info!(free_bytes, "there is free space again: broadcasts are recorded");
+        }
+        told = Some(recordable);
+        desk.order(Order::Recordable(recordable));
+    }
+}
+
+/// Completes what an earlier server left.
+async fn complete_left(desk: Arc<Desk>, _token: Token, left: Vec<RecordingPath>) {
+    let mut stop = desk.stop.clone();
+    for path in left {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = complete_one(&desk, &path) => {}
+        }
+    }
+}
+
+async fn complete_one(desk: &Desk, path: &RecordingPath) {
+    let ended = timeout(LEFT_OPEN_MAX, async {
+        while files::is_open(&path.part()) {
+            tokio::time::sleep(LEFT_OPEN_INTERVAL).await;
+        }
+    });
+    let file = path.name();
+    if ended.await.is_err() {
+        tracing::warn!(%file, "an unfinished recording is still written to by another process: it is left alone");
+        return;
+    }
+    match complete(&desk.config.ffmpeg, path, None).await {
+        Ok(()) => tracing::info!(%file, "completed a recording that an earlier server left"),
+        Err(FinishError::Empty) => tracing::info!(%file, "removed a recording of an earlier server that held nothing"),
+        Err(error) => tracing::warn!(%file, %error, "a recording that an earlier server left stays unfinished"),
+    }
+}

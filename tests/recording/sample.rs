@@ -1,0 +1,150 @@
+//! RTP samples from `tests/data/rtp/sessions`, as a publisher's packets.
+//!
+//! Format: `u32 ms | u8 stream (0 video, 1 audio) | u8 rtcp | u16 length | bytes`, all big endian, repeated.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use onair::hub::io::{MediaPacket, SenderReport};
+use onair::rtp::codec::{Codec, TrackKind};
+
+/// Where the publisher's NTP clock stands when a sample begins.
+const NTP_BEGIN: u64 = 3_950_000_000 << 32;
+
+/// One packet of a sample.
+#[derive(Debug, Clone)]
+pub struct SamplePacket {
+    /// Audio or video.
+    pub kind: TrackKind,
+    /// When it arrived, by its own timestamp: pictures and sound of one moment arrive together.
+    pub at: Duration,
+    /// The sequence number, extended.
+    pub sequence: u64,
+    /// The RTP timestamp.
+    pub timestamp: u32,
+    /// The marker bit.
+    pub marker: bool,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// A sample and how it is to be sent.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The codec of its video.
+    pub codec: Codec,
+    /// Its packets in the order in which they arrive.
+    pub packets: Vec<SamplePacket>,
+    /// The first timestamps of video and sound, which belong to one moment.
+    first: [u32; 2],
+    /// From when on the packets carry sender reports.
+    pub reports_from: Option<Duration>,
+    /// The epoch of its packets.
+    pub epoch: u32,
+}
+
+/// Reads a sample; its name ends with its codec.
+pub fn sample(name: &str) -> Sample {
+    let codec: Codec = name.rsplit('-').next().unwrap().parse().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/rtp/sessions").join(format!("{name}.rtpd"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (mut rest, mut packets) = (bytes.as_slice(), Vec::new());
+    let mut first = [None; 2];
+    let mut latest = [None::<u64>; 2];
+    while let [_, _, _, _, stream, rtcp, high, low, body @ ..] = rest {
+        let (packet, after) = body.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+        rest = after;
+        if *rtcp != 0 {
+            continue;
+        }
+        let stream = usize::from(*stream);
+        let short = u64::from(u16::from_be_bytes([packet[2], packet[3]]));
+        let sequence = latest[stream].map_or(short | 0x10000, |latest| {
+            let forward = (short as u16).wrapping_sub(latest as u16).cast_signed();
+            latest.wrapping_add_signed(i64::from(forward))
+        });
+        latest[stream] = Some(sequence);
+        let timestamp = u32::from_be_bytes(packet[4..8].try_into().unwrap());
+        let first = *first[stream].get_or_insert(timestamp);
+        let rate_hz = if stream == 0 { 90_000.0 } else { 48_000.0 };
+        packets.push(SamplePacket {
+            kind: if stream == 0 { TrackKind::Video } else { TrackKind::Audio },
+            at: Duration::from_secs_f64(f64::from(timestamp.wrapping_sub(first)) / rate_hz),
+            sequence,
+            timestamp,
+            marker: packet[1] & 0x80 != 0,
+            payload: packet[12..].to_vec(),
+        });
+    }
+    packets.sort_by_key(|packet| packet.at);
+    Sample { codec, packets, first: first.map(Option::unwrap), reports_from: Some(Duration::ZERO), epoch: 0 }
+}
+
+impl Sample {
+    /// Leaves out what the test does not want.
+    pub fn keep(mut self, wanted: impl Fn(&SamplePacket) -> bool) -> Self {
+        self.packets.retain(wanted);
+        self
+    }
+
+    /// Only the video, or only the sound.
+    pub fn only(self, kind: TrackKind) -> Self {
+        self.keep(|packet| packet.kind == kind)
+    }
+
+    /// From when on sender reports come with the packets.
+    pub fn reports_from(mut self, from: Option<Duration>) -> Self {
+        self.reports_from = from;
+        self
+    }
+
+    /// Makes its packets arrive in another order or at other times.
+    pub fn arriving(mut self, delay: impl Fn(usize, &SamplePacket) -> Duration) -> Self {
+        for (index, packet) in self.packets.iter_mut().enumerate() {
+            packet.at += delay(index, packet);
+        }
+        self.packets.sort_by_key(|packet| packet.at);
+        self
+    }
+
+    /// How many pictures it holds.
+    pub fn pictures(&self) -> usize {
+        let mut timestamps: Vec<u32> = self
+            .packets
+            .iter()
+            .filter(|packet| packet.kind == TrackKind::Video)
+            .map(|packet| packet.timestamp)
+            .collect();
+        timestamps.sort_unstable();
+        timestamps.dedup();
+        timestamps.len()
+    }
+
+    /// How long it lasts.
+    pub fn duration(&self) -> Duration {
+        self.packets.iter().map(|packet| packet.at).max().unwrap_or_default()
+    }
+
+    /// Its packets as the hub hands them on, when the sample begins at `begin`.
+    pub fn media(&self, begin: Instant) -> impl Iterator<Item = MediaPacket> + '_ {
+        self.packets.iter().map(move |packet| {
+            let codec = if packet.kind == TrackKind::Video { self.codec } else { Codec::Opus };
+            let whole_s = packet.at.as_secs();
+            let sender_report = self.reports_from.filter(|from| packet.at >= *from).map(|_| SenderReport {
+                ntp: NTP_BEGIN + (whole_s << 32),
+                rtp: self.first[packet.kind as usize ^ 1].wrapping_add(whole_s as u32 * codec.clock_rate_hz()),
+            });
+            MediaPacket {
+                kind: packet.kind,
+                codec,
+                epoch: self.epoch,
+                sequence: packet.sequence,
+                timestamp: packet.timestamp,
+                marker: packet.marker,
+                payload: packet.payload.as_slice().into(),
+                arrival: begin + packet.at,
+                sender_report,
+            }
+        })
+    }
+}

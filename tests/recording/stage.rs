@@ -1,0 +1,111 @@
+//! A recorder with the test in the place of the hub.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use onair::handle::{HubPort, NewRecording, RECORDING_PACKETS_MAX, Request, bridge};
+use onair::hub::io::{MediaPacket, Order, RecordingId, TrackInfo};
+use onair::record::{RecordError, Recorder, RecorderConfig};
+use onair::rtp::codec::{Codec, CodecSet};
+use onair::signal::message::RecordingState;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::sample::Sample;
+
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the recorder told about a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    pub recording: RecordingId,
+    pub state: RecordingState,
+    pub file: Option<String>,
+    pub error: Option<String>,
+}
+
+/// A recorder, and the hub's side of its bridge.
+pub struct Stage {
+    pub dir: PathBuf,
+    pub recorder: Recorder,
+    pub port: HubPort,
+    pub recordable: Vec<CodecSet>,
+    pub keyframes_asked: usize,
+    last_recording: u64,
+}
+
+/// An empty directory of the test's own.
+pub fn empty_dir(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recording").join(name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+    dir
+}
+
+pub fn config(dir: &Path) -> RecorderConfig {
+    RecorderConfig { dir: dir.to_owned(), ffmpeg: "ffmpeg".into(), min_free_bytes: 0 }
+}
+
+impl Stage {
+    /// Starts a recorder in an empty directory.
+    pub async fn new(name: &str) -> Self {
+        Self::with(config(&empty_dir(name))).await.unwrap()
+    }
+
+    pub async fn with(config: RecorderConfig) -> Result<Self, RecordError> {
+        let (handle, port, new_recordings) = bridge().unwrap();
+        let dir = config.dir.clone();
+        let recorder = Recorder::start(config, handle, new_recordings).await?;
+        Ok(Self { dir, recorder, port, recordable: Vec::new(), keyframes_asked: 0, last_recording: 0 })
+    }
+
+    /// Announces a broadcast with these tracks.
+    pub async fn announce(&mut self, broadcast: &str, codecs: &[Codec]) -> (RecordingId, mpsc::Sender<MediaPacket>) {
+        self.last_recording += 1;
+        let (sender, packets) = mpsc::channel(RECORDING_PACKETS_MAX);
+        let recording = RecordingId(self.last_recording);
+        let tracks = codecs.iter().map(|codec| TrackInfo { kind: codec.kind(), codec: *codec }).collect();
+        let broadcast = broadcast.parse().unwrap();
+        let new = NewRecording { recording, broadcast, tracks, packets, dropped: Arc::default() };
+        self.port.recordings.send(new).await.unwrap();
+        (recording, sender)
+    }
+
+    /// Records a sample from its beginning to its end, as fast as the recorder takes it, and waits for its one file.
+    pub async fn record(&mut self, sample: &Sample, codecs: &[Codec]) -> PathBuf {
+        let (recording, packets) = self.announce("room/user", codecs).await;
+        feed(&packets, sample, Instant::now()).await;
+        drop(packets);
+        let started = self.told().await;
+        assert_eq!((started.recording, started.state, &started.error), (recording, RecordingState::Started, &None));
+        let finished = self.told().await;
+        assert_eq!((finished.state, &finished.error), (RecordingState::Finished, &None));
+        assert_eq!(finished.file, started.file);
+        self.dir.join(finished.file.unwrap())
+    }
+
+    /// The next thing that the recorder tells of a file.
+    pub async fn told(&mut self) -> Told {
+        loop {
+            let request = timeout(PATIENCE, self.port.requests.recv()).await.expect("the recorder tells nothing");
+            match request.expect("the recorder is gone") {
+                Request::Order(Order::Recording { recording, state, file, error }) => {
+                    return Told { recording, state, file, error };
+                }
+                Request::Order(Order::Keyframe(_)) => self.keyframes_asked += 1,
+                Request::Order(Order::Recordable(codecs)) => self.recordable.push(codecs),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Sends a sample's packets as fast as they are taken, as if it had begun at `begin`.
+pub async fn feed(packets: &mpsc::Sender<MediaPacket>, sample: &Sample, begin: Instant) {
+    for packet in sample.media(begin) {
+        packets.send(packet).await.expect("the recorder takes packets until the broadcast ends");
+    }
+}
