@@ -10,6 +10,7 @@ pub mod id;
 pub mod message;
 mod mids;
 pub mod sdp;
+pub mod sdpfrag;
 
 pub use id::{BroadcastId, NameError, RoomId, UserId};
 pub use message::{ClientMessage, ErrorCode, LeaveReason, Request, ServerMessage, Signal};
