@@ -3,6 +3,7 @@
 //! **Invariant:** a [`ClientMessage`] that exists has every required field and only checked names; unknown fields are
 //! ignored.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -90,7 +91,8 @@ pub enum ClientMessage {
 /// A browser's `RTCIceCandidateInit`; only the candidate line matters, since everything is bundled.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct CandidateInit {
-    /// The `candidate:…` line; empty at the end of candidates.
+    /// The `candidate:…` line; empty at the end of candidates, which is also what a missing one means to a browser.
+    #[serde(default)]
     pub candidate: String,
 }
 
@@ -127,6 +129,10 @@ impl ClientMessage {
         if frame.len() > FRAME_MAX_BYTES {
             return Err(bad(None, format!("a message has at most {FRAME_MAX_BYTES} bytes")));
         }
+        // Serde would take arrays too, by the order of the fields.
+        if !frame.trim_start().starts_with('{') {
+            return Err(bad(None, "a message is a JSON object".to_owned()));
+        }
         let envelope: Envelope<'_> =
             serde_json::from_str(frame).map_err(|e| bad(None, format!("not a message: {e}")))?;
         let id = match envelope.id.map(|raw| serde_json::from_str::<String>(raw.get())) {
@@ -146,8 +152,7 @@ impl ClientMessage {
             Ok(message) => Ok(Request { id, message }),
             Err(error) => {
                 let reason = error.to_string();
-                let names_a_name = envelope.names_are_bad();
-                let code = if names_a_name { ErrorCode::BadName } else { ErrorCode::BadMessage };
+                let code = if envelope.names_are_bad() { ErrorCode::BadName } else { ErrorCode::BadMessage };
                 Err(ParseError { id, code, reason })
             }
         }
@@ -159,20 +164,37 @@ impl ClientMessage {
 struct Envelope<'a> {
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
     #[serde(borrow, default)]
     room: Option<&'a RawValue>,
     #[serde(borrow, default)]
     user: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    broadcasts: Option<&'a RawValue>,
 }
 
 impl Envelope<'_> {
-    /// Whether a room or user is a string, yet no name.
+    /// Whether a room, user or broadcast that this message is about is a string, yet no name.
     fn names_are_bad(&self) -> bool {
-        [self.room, self.user]
-            .into_iter()
-            .flatten()
-            .any(|raw| serde_json::from_str::<String>(raw.get()).is_ok_and(|name| name.parse::<RoomId>().is_err()))
+        let kind = self.kind.and_then(parse_raw::<String>);
+        match kind.as_deref() {
+            Some("register" | "subscribe") => [self.room, self.user]
+                .into_iter()
+                .flatten()
+                .filter_map(parse_raw::<String>)
+                .any(|name| name.parse::<RoomId>().is_err()),
+            Some("select") => self
+                .broadcasts
+                .and_then(parse_raw::<Vec<String>>)
+                .is_some_and(|ids| ids.iter().any(|id| id.parse::<BroadcastId>().is_err())),
+            _ => false,
+        }
     }
+}
+
+fn parse_raw<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
 }
 
 /// One message to a client, with the id of the request that it answers.
@@ -254,8 +276,7 @@ pub enum ServerMessage {
         broadcast: BroadcastId,
         /// What happened.
         state: RecordingState,
-        /// The file below the recordings' directory, with `/` between its parts.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        /// The file below the recordings' directory, with `/` between its parts; null when there is none.
         file: Option<String>,
         /// What went wrong.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -365,4 +386,297 @@ pub enum ErrorCode {
     Internal,
     /// Nothing is live under that name: said to WHEP players alone, who cannot wait.
     NotLive,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn parse(message: &Value) -> Result<Request, ParseError> {
+        ClientMessage::parse(&message.to_string())
+    }
+
+    fn refused(message: &Value) -> (ErrorCode, Option<String>) {
+        let error = parse(message).expect_err("refused");
+        assert!(!error.reason.is_empty());
+        (error.code, error.id)
+    }
+
+    /// Every message a client may send, with every field, and what it is parsed to.
+    fn every_message() -> Vec<(Value, ClientMessage)> {
+        let (room, user) = ("r".parse::<RoomId>().unwrap(), "u".parse::<UserId>().unwrap());
+        let line = "candidate:1 1 udp 1 192.0.2.1 1 typ host";
+        vec![
+            (
+                json!({"type": "register", "room": "r", "user": "u", "sdp": "v=0", "token": "t"}),
+                ClientMessage::Register {
+                    room: room.clone(),
+                    user: user.clone(),
+                    sdp: "v=0".into(),
+                    token: Some("t".into()),
+                },
+            ),
+            (json!({"type": "offer", "sdp": "v=0"}), ClientMessage::Offer { sdp: "v=0".into() }),
+            (json!({"type": "unregister"}), ClientMessage::Unregister),
+            (
+                json!({"type": "subscribe", "room": "r", "user": "u", "token": "t"}),
+                ClientMessage::Subscribe { room: room.clone(), user: Some(user.clone()), token: Some("t".into()) },
+            ),
+            (json!({"type": "answer", "sdp": "v=0", "seq": 7}), ClientMessage::Answer { sdp: "v=0".into(), seq: 7 }),
+            (
+                json!({"type": "select", "broadcasts": ["r/u"]}),
+                ClientMessage::Select { broadcasts: Some(vec![BroadcastId::new(room, user)]) },
+            ),
+            (json!({"type": "restart"}), ClientMessage::Restart),
+            (json!({"type": "unsubscribe"}), ClientMessage::Unsubscribe),
+            (
+                json!({"type": "candidate", "candidate": {"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0}}),
+                ClientMessage::Candidate { candidate: Some(CandidateInit { candidate: line.into() }) },
+            ),
+            (json!({"type": "ping"}), ClientMessage::Ping),
+        ]
+    }
+
+    #[test]
+    fn every_message_is_parsed_with_and_without_what_is_unknown() {
+        for (mut json, message) in every_message() {
+            assert_eq!(parse(&json).unwrap(), Request { id: None, message: message.clone() });
+            json["id"] = json!("7");
+            json["unknown"] = json!({"deep": [1, 2, 3]});
+            assert_eq!(parse(&json).unwrap(), Request { id: Some("7".into()), message });
+        }
+    }
+
+    #[test]
+    fn a_missing_field_is_a_bad_message_and_the_id_comes_back() {
+        let optional = [("register", "token"), ("subscribe", "token"), ("subscribe", "user")];
+        for (json, _) in every_message() {
+            let kind = json["type"].as_str().unwrap().to_owned();
+            for field in json.as_object().unwrap().keys() {
+                let mut lacking = json.clone();
+                lacking["id"] = json!("x");
+                lacking.as_object_mut().unwrap().remove(field);
+                if optional.contains(&(&kind, field)) {
+                    assert!(parse(&lacking).is_ok(), "{kind} {field}");
+                } else {
+                    assert_eq!(refused(&lacking), (ErrorCode::BadMessage, Some("x".into())), "{kind} {field}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_null_or_of_another_type_is_a_bad_message() {
+        let nullable = [
+            ("register", "token"),
+            ("subscribe", "token"),
+            ("subscribe", "user"),
+            ("select", "broadcasts"),
+            ("candidate", "candidate"),
+        ];
+        for (json, _) in every_message() {
+            let kind = json["type"].as_str().unwrap().to_owned();
+            for field in json.as_object().unwrap().keys() {
+                for wrong in [json!(null), json!(true), json!(-1), json!([1]), json!({"candidate": 1})] {
+                    let mut other = json.clone();
+                    other[field] = wrong.clone();
+                    if wrong.is_null() && nullable.contains(&(&kind, field)) {
+                        assert!(parse(&other).is_ok(), "{kind} {field}");
+                    } else {
+                        assert_eq!(refused(&other), (ErrorCode::BadMessage, None), "{kind} {field} {wrong}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_none_are_told_from_other_mistakes() {
+        let bad_name = (ErrorCode::BadName, Some("7".to_owned()));
+        let bad_message = (ErrorCode::BadMessage, Some("7".to_owned()));
+        for (json, expected) in [
+            (json!({"id": "7", "type": "register", "room": "a b", "user": "u", "sdp": ""}), &bad_name),
+            (json!({"id": "7", "type": "register", "room": "r", "user": "../u", "sdp": ""}), &bad_name),
+            (json!({"id": "7", "type": "subscribe", "room": ""}), &bad_name),
+            (json!({"id": "7", "type": "subscribe", "room": "r", "user": "-u"}), &bad_name),
+            (json!({"id": "7", "type": "select", "broadcasts": ["r/u", "r"]}), &bad_name),
+            (json!({"id": "7", "type": "select", "broadcasts": ["r/u", 5]}), &bad_message),
+            (json!({"id": "7", "type": "offer", "room": "a b"}), &bad_message),
+            (json!({"id": "7", "type": "dance", "room": "a b"}), &bad_message),
+        ] {
+            assert_eq!(&refused(&json), expected, "{json}");
+        }
+        assert!(parse(&json!({"type": "ping", "room": "a b"})).is_ok(), "unknown there, so ignored");
+    }
+
+    #[test]
+    fn select_needs_its_field_and_takes_null_and_a_list_up_to_the_cap() {
+        let all = ClientMessage::Select { broadcasts: None };
+        assert_eq!(parse(&json!({"type": "select", "broadcasts": null})).unwrap().message, all);
+        assert_eq!(refused(&json!({"type": "select"})).0, ErrorCode::BadMessage);
+        let none = ClientMessage::Select { broadcasts: Some(vec![]) };
+        assert_eq!(parse(&json!({"type": "select", "broadcasts": []})).unwrap().message, none);
+        let most = vec!["r/u"; SELECT_MAX];
+        assert!(parse(&json!({"type": "select", "broadcasts": most})).is_ok());
+        let more = vec!["r/u"; SELECT_MAX + 1];
+        assert_eq!(
+            refused(&json!({"type": "select", "broadcasts": more, "id": "7"})),
+            (ErrorCode::TooMany, Some("7".into()))
+        );
+    }
+
+    #[test]
+    fn candidates_end_with_null_or_an_empty_one() {
+        let candidate =
+            |candidate: Value| parse(&json!({"type": "candidate", "candidate": candidate})).unwrap().message;
+        let empty = ClientMessage::Candidate { candidate: Some(CandidateInit { candidate: String::new() }) };
+        assert_eq!(candidate(json!(null)), ClientMessage::Candidate { candidate: None });
+        assert_eq!(candidate(json!({"candidate": ""})), empty);
+        assert_eq!(candidate(json!({"sdpMid": "0"})), empty);
+    }
+
+    #[test]
+    fn ids_are_strings_of_bounded_length() {
+        let longest = "x".repeat(REQUEST_ID_MAX_BYTES);
+        assert_eq!(parse(&json!({"type": "ping", "id": longest})).unwrap().id, Some(longest.clone()));
+        assert_eq!(refused(&json!({"type": "ping", "id": longest + "x"})), (ErrorCode::BadMessage, None));
+        assert_eq!(refused(&json!({"type": "ping", "id": 7})), (ErrorCode::BadMessage, None));
+        assert_eq!(parse(&json!({"type": "ping", "id": null})).unwrap().id, None);
+    }
+
+    #[test]
+    fn what_is_no_object_is_a_bad_message() {
+        for frame in
+            ["", "ping", "\"ping\"", "null", "[\"ping\"]", "[{\"type\":\"ping\"}]", "{\"type\":\"ping\"", "{} {}"]
+        {
+            let error = ClientMessage::parse(frame).expect_err(frame);
+            assert_eq!((error.code, error.id), (ErrorCode::BadMessage, None), "{frame}");
+        }
+        let long = format!("{{\"type\":\"ping\",\"x\":\"{}\"}}", "x".repeat(FRAME_MAX_BYTES));
+        assert_eq!(ClientMessage::parse(&long).unwrap_err().code, ErrorCode::BadMessage);
+    }
+
+    /// A message as the contract writes it.
+    fn written(message: ServerMessage) -> Value {
+        serde_json::to_value(Signal::from(message)).unwrap()
+    }
+
+    #[test]
+    fn every_reply_is_written_as_the_contract_has_it() {
+        let broadcast: BroadcastId = "r/u".parse().unwrap();
+        let track = Track { mid: "0".into(), broadcast: broadcast.clone(), kind: TrackKind::Audio };
+        let registered = ServerMessage::Registered { broadcast: broadcast.clone(), sdp: "v=0".into(), recording: true };
+        let subscribed = |user: Option<UserId>| ServerMessage::Subscribed {
+            room: broadcast.room.clone(),
+            user,
+            broadcasts: vec![broadcast.clone()],
+        };
+        for (message, expected) in [
+            (registered, json!({"type": "registered", "broadcast": "r/u", "sdp": "v=0", "recording": true})),
+            (subscribed(None), json!({"type": "subscribed", "room": "r", "broadcasts": ["r/u"]})),
+            (
+                subscribed(Some(broadcast.user.clone())),
+                json!({"type": "subscribed", "room": "r", "user": "u", "broadcasts": ["r/u"]}),
+            ),
+            (
+                ServerMessage::Offer { sdp: "v=0".into(), seq: 3, tracks: vec![track] },
+                json!({"type": "offer", "sdp": "v=0", "seq": 3,
+                    "tracks": [{"mid": "0", "broadcast": "r/u", "kind": "audio"}]}),
+            ),
+            (ServerMessage::Answer { sdp: "v=0".into() }, json!({"type": "answer", "sdp": "v=0"})),
+            (ServerMessage::Unregistered, json!({"type": "unregistered"})),
+            (ServerMessage::Unsubscribed, json!({"type": "unsubscribed"})),
+            (ServerMessage::Selected, json!({"type": "selected"})),
+            (ServerMessage::Pong, json!({"type": "pong"})),
+        ] {
+            assert_eq!(written(message.clone()), expected);
+            let reply = Signal { id: Some("7".into()), message };
+            assert_eq!(serde_json::to_value(reply).unwrap()["id"], "7");
+        }
+    }
+
+    #[test]
+    fn every_notice_is_written_as_the_contract_has_it() {
+        let broadcast: BroadcastId = "r/u".parse().unwrap();
+        let connected = ServerMessage::BroadcasterConnected { broadcast: broadcast.clone() };
+        assert_eq!(written(connected), json!({"type": "broadcaster-connected", "broadcast": "r/u"}));
+        for (reason, name) in [
+            (LeaveReason::Left, "left"),
+            (LeaveReason::Timeout, "timeout"),
+            (LeaveReason::Failed, "failed"),
+            (LeaveReason::Replaced, "replaced"),
+            (LeaveReason::Kicked, "kicked"),
+            (LeaveReason::Shutdown, "shutdown"),
+        ] {
+            let message = ServerMessage::BroadcasterDisconnected { broadcast: broadcast.clone(), reason };
+            assert_eq!(
+                written(message),
+                json!({"type": "broadcaster-disconnected", "broadcast": "r/u", "reason": name})
+            );
+        }
+        let viewers = ServerMessage::Viewers { broadcast: broadcast.clone(), count: 2 };
+        assert_eq!(written(viewers), json!({"type": "viewers", "broadcast": "r/u", "count": 2}));
+        for (state, name, error) in [
+            (RecordingState::Started, "started", None),
+            (RecordingState::Finished, "finished", None),
+            (RecordingState::Failed, "failed", Some("disk full")),
+        ] {
+            let message = ServerMessage::Recording {
+                broadcast: broadcast.clone(),
+                state,
+                file: Some("r/u/x.mp4".into()),
+                error: error.map(str::to_owned),
+            };
+            let mut expected = json!({"type": "recording", "broadcast": "r/u", "state": name, "file": "r/u/x.mp4"});
+            if let Some(error) = error {
+                expected["error"] = json!(error);
+            }
+            assert_eq!(written(message), expected);
+        }
+    }
+
+    #[test]
+    fn every_error_is_written_as_the_contract_has_it() {
+        for (code, name) in [
+            (ErrorCode::BadMessage, "bad-message"),
+            (ErrorCode::BadSdp, "bad-sdp"),
+            (ErrorCode::BadState, "bad-state"),
+            (ErrorCode::BadName, "bad-name"),
+            (ErrorCode::Unauthorized, "unauthorized"),
+            (ErrorCode::NameTaken, "name-taken"),
+            (ErrorCode::UnsupportedCodec, "unsupported-codec"),
+            (ErrorCode::TooMany, "too-many"),
+            (ErrorCode::Internal, "internal"),
+        ] {
+            let expected = json!({"type": "error", "code": name, "message": "why"});
+            assert_eq!(written(ServerMessage::error(code, "why")), expected);
+        }
+        let fatal = json!({"type": "error", "code": "name-taken", "message": "why", "fatal": true});
+        assert_eq!(written(ServerMessage::fatal(ErrorCode::NameTaken, "why")), fatal);
+        let about = ServerMessage::Error {
+            code: ErrorCode::UnsupportedCodec,
+            message: "why".into(),
+            broadcast: Some("r/u".parse().unwrap()),
+            fatal: false,
+        };
+        let expected = json!({"type": "error", "code": "unsupported-codec", "message": "why", "broadcast": "r/u"});
+        assert_eq!(written(about), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_without_panic(frame in "\\PC{0,80}") {
+            let _ = ClientMessage::parse(&frame);
+        }
+
+        #[test]
+        fn damaged_messages_are_parsed_without_panic(index in 0_usize..10, at in 0_usize..60, text in "[ -~]{0,4}") {
+            let mut frame = every_message().swap_remove(index).0.to_string();
+            let at = at.min(frame.len());
+            frame.insert_str(at, &text);
+            let _ = ClientMessage::parse(&frame);
+        }
+    }
 }
