@@ -21,10 +21,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::command::Streams;
 use super::desk::{Desk, Token, stopped};
 use super::ffmpeg::{Exit, FfmpegError};
-use super::picture::{Picture, Pictures};
-use super::reorder::{Ordered, Reorder};
+use super::intake::Intake;
+use super::picture::Picture;
 use super::segment::Segment;
-use super::timeline::{Placed, Timeline, Unit};
+use super::timeline::{Placed, Unit};
 use crate::handle::NewRecording;
 use crate::hub::io::{MediaPacket, Order, RecordingId};
 use crate::rtp::codec::{Codec, TrackKind};
@@ -83,11 +83,7 @@ pub struct Session {
     broadcast: BroadcastId,
     has_video: bool,
     has_audio: bool,
-    video_flows: bool,
-    audio: Reorder,
-    video: Reorder,
-    pictures: Pictures,
-    timeline: Timeline,
+    intake: Intake,
     segment: Option<Segment>,
     opening: Option<Opening>,
     sound: VecDeque<(i64, MediaPacket)>,
@@ -114,11 +110,7 @@ impl Session {
             broadcast: new.broadcast,
             has_video,
             has_audio,
-            video_flows: false,
-            audio: Reorder::default(),
-            video: Reorder::default(),
-            pictures: Pictures::default(),
-            timeline: Timeline::new(new.tracks.len()),
+            intake: Intake::new(new.tracks.len()),
             segment: None,
             opening: None,
             sound: VecDeque::new(),
@@ -159,27 +151,18 @@ impl Session {
     }
 
     async fn take(&mut self, packet: MediaPacket) {
-        let (kind, arrival) = (packet.kind, packet.arrival);
-        let (mut sound, mut video) = (Vec::new(), Vec::new());
-        match kind {
-            TrackKind::Audio => self.audio.push(packet, &mut sound),
-            TrackKind::Video => self.video.push(packet, &mut video),
-        }
-        self.audio.release(arrival, &mut sound);
-        self.video.release(arrival, &mut video);
-        self.place(sound, video).await;
-        self.video_flows |= kind == TrackKind::Video;
+        let mut placed = Vec::new();
+        self.intake.take(packet, &mut placed);
+        self.write_all(placed).await;
+        self.count_drops();
         self.ask(Instant::now());
     }
 
     async fn tick(&mut self) {
-        let now = Instant::now();
-        let (mut sound, mut video, mut placed) = (Vec::new(), Vec::new(), Vec::new());
-        self.audio.release(now, &mut sound);
-        self.video.release(now, &mut video);
-        self.place(sound, video).await;
-        self.timeline.tick(now, &mut placed);
+        let (now, mut placed) = (Instant::now(), Vec::new());
+        self.intake.tick(now, &mut placed);
         self.write_all(placed).await;
+        self.count_drops();
         if self.opening.as_ref().is_some_and(|opening| now.saturating_duration_since(opening.since) >= SIZE_WAIT) {
             self.open_settled().await;
         }
@@ -190,41 +173,21 @@ impl Session {
     }
 
     async fn flush(&mut self) {
-        let (mut sound, mut video, mut placed) = (Vec::new(), Vec::new(), Vec::new());
-        self.audio.flush(&mut sound);
-        self.video.flush(&mut video);
-        self.place(sound, video).await;
-        self.timeline.flush(&mut placed);
+        let mut placed = Vec::new();
+        self.intake.flush(&mut placed);
         self.write_all(placed).await;
         self.open_settled().await;
         // Sound that waited for a video that never came.
         if self.segment.is_none()
-            && let Some((begin_ns, _)) = self.sound.front()
             && self.sound_since_ns.is_some()
+            && let Some((begin_ns, _)) = self.sound.front()
         {
             self.open(*begin_ns, None, None).await;
         }
     }
 
-    async fn place(&mut self, sound: Vec<Ordered>, video: Vec<Ordered>) {
-        let (mut pictures, mut placed) = (Vec::new(), Vec::new());
-        for packet in sound {
-            if let Ordered::Packet(packet) = packet {
-                self.timeline.admit(Unit::Sound(packet), &mut placed);
-            }
-        }
-        for packet in video {
-            self.pictures.push(packet, &mut pictures);
-        }
-        for picture in pictures {
-            self.timeline.admit(Unit::Picture(picture), &mut placed);
-        }
-        self.write_all(placed).await;
-        self.count_drops();
-    }
-
     fn count_drops(&mut self) {
-        let dropped = self.audio.lost.saturating_add(self.video.lost).saturating_add(self.pictures.dropped);
+        let dropped = self.intake.dropped();
         self.desk.counters.packets_dropped.add(dropped.saturating_sub(self.dropped));
         self.dropped = dropped;
     }
@@ -434,9 +397,9 @@ impl Session {
 
     fn ask(&mut self, now: Instant) {
         let can_record = self.refused.is_none() && self.failures < FAILURES_MAX && self.desk.has_space();
-        let needs_one = self.needs_keyframe || self.pictures.awaits_keyframe();
+        let needs_one = self.needs_keyframe || self.intake.awaits_keyframe();
         let is_due = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_INTERVAL);
-        if self.video_flows && can_record && needs_one && is_due {
+        if self.intake.has_video() && can_record && needs_one && is_due {
             self.asked = Some(now);
             self.desk.order(Order::Keyframe(self.recording));
         }

@@ -1,0 +1,98 @@
+//! The way of a broadcast's packets to whole units in their place: reordered, gathered into pictures, put on a timeline.
+//!
+//! **Invariant:** pure: it knows no clock but the arrival times and the moments it is handed.
+
+use std::time::Instant;
+
+use super::picture::Pictures;
+use super::reorder::{Ordered, Reorder};
+use super::timeline::{Placed, Timeline, Unit};
+use crate::hub::io::MediaPacket;
+use crate::rtp::codec::TrackKind;
+
+/// One broadcast's intake.
+#[derive(Debug)]
+pub struct Intake {
+    audio: Reorder,
+    video: Reorder,
+    pictures: Pictures,
+    timeline: Timeline,
+    has_video: bool,
+}
+
+impl Intake {
+    /// An intake for a broadcast that announced this many tracks.
+    pub fn new(tracks: usize) -> Self {
+        Self {
+            audio: Reorder::default(),
+            video: Reorder::default(),
+            pictures: Pictures::default(),
+            timeline: Timeline::new(tracks),
+            has_video: false,
+        }
+    }
+
+    /// Takes a packet as it came, and puts out what is whole and placed.
+    pub fn take(&mut self, packet: MediaPacket, out: &mut Vec<Placed>) {
+        let arrival = packet.arrival;
+        let (mut sound, mut video) = (Vec::new(), Vec::new());
+        match packet.kind {
+            TrackKind::Audio => self.audio.push(packet, &mut sound),
+            TrackKind::Video => {
+                self.has_video = true;
+                self.video.push(packet, &mut video);
+            }
+        }
+        self.audio.release(arrival, &mut sound);
+        self.video.release(arrival, &mut video);
+        self.admit(sound, video, out);
+    }
+
+    /// Puts out what has waited long enough.
+    pub fn tick(&mut self, now: Instant, out: &mut Vec<Placed>) {
+        let (mut sound, mut video) = (Vec::new(), Vec::new());
+        self.audio.release(now, &mut sound);
+        self.video.release(now, &mut video);
+        self.admit(sound, video, out);
+        self.timeline.tick(now, out);
+    }
+
+    /// Puts out all that is held: nothing more comes.
+    pub fn flush(&mut self, out: &mut Vec<Placed>) {
+        let (mut sound, mut video) = (Vec::new(), Vec::new());
+        self.audio.flush(&mut sound);
+        self.video.flush(&mut video);
+        self.admit(sound, video, out);
+        self.timeline.flush(out);
+    }
+
+    /// Whether video comes of which nothing can be used before a keyframe.
+    pub fn awaits_keyframe(&self) -> bool {
+        self.has_video && self.pictures.awaits_keyframe()
+    }
+
+    /// Whether any packet of video has come.
+    pub fn has_video(&self) -> bool {
+        self.has_video
+    }
+
+    /// Packets that were lost on the way, or dropped with what they belonged to.
+    pub fn dropped(&self) -> u64 {
+        self.audio.lost.saturating_add(self.video.lost).saturating_add(self.pictures.dropped)
+    }
+
+    fn admit(&mut self, sound: Vec<Ordered>, video: Vec<Ordered>, out: &mut Vec<Placed>) {
+        for ordered in sound {
+            if let Ordered::Packet(packet) = ordered {
+                self.timeline.admit(Unit::Sound(packet), out);
+            }
+        }
+        let mut pictures = Vec::new();
+        for ordered in video {
+            self.pictures.push(ordered, &mut pictures);
+        }
+        for picture in pictures {
+            self.timeline.admit(Unit::Picture(picture), out);
+        }
+    }
+}
