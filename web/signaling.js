@@ -9,7 +9,7 @@
 import { Emitter } from './emitter.js';
 
 const BACKOFF_FIRST_MS = 500;
-const BACKOFF_MAX_MS = 15000;
+const BACKOFF_MAX_MS = 10000;
 const BACKOFF_OVERLOAD_MS = 5000;
 const REQUEST_TIMEOUT_MS = 10000;
 const PING_EVERY_MS = 15000;
@@ -60,13 +60,13 @@ export class Signaling extends Emitter {
   request(type, fields = {}, timeout_ms = REQUEST_TIMEOUT_MS) {
     return new Promise((resolve, reject) => {
       if (this.#pending.size >= PENDING_MAX || this.#socket?.readyState !== WebSocket.OPEN) {
-        reject(new RequestError({ code: 'gone', message: 'There is no connection to the server.' }));
+        reject(new RequestError({ code: 'gone', message: 'there is no connection to the server' }));
         return;
       }
       const id = String(this.#nextId++);
       const timer = setTimeout(() => {
         this.#pending.delete(id);
-        reject(new RequestError({ code: 'no-reply', message: `The server did not answer “${type}” within ${timeout_ms / 1000} s.` }));
+        reject(new RequestError({ code: 'no-reply', message: `The server did not answer “${type}” within ${timeout_ms / 1000} s` }));
       }, timeout_ms);
       this.#pending.set(id, { resolve, reject, timer });
       this.send(type, { id, ...fields });

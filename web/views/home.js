@@ -23,15 +23,17 @@ export function homeView(root) {
       h('div', { class: 'section-head' }, h('h2', { id: 'recent-title' }, 'Recent recordings'), h('a', { href: '#/recordings' }, 'All recordings')), recent));
   let before = '';
   return poll(async (signal) => {
-    const [broadcasts, recorded] = await Promise.all([liveBroadcasts(signal), recordings(signal)]);
+    const [liveAnswer, recordedAnswer] = await Promise.allSettled([liveBroadcasts(signal), recordings(signal)]);
+    // One of the lists is better than none.
+    if (liveAnswer.status === 'rejected' && recordedAnswer.status === 'rejected') throw liveAnswer.reason;
+    const broadcasts = liveAnswer.value;
+    const recorded = recordedAnswer.value?.slice(0, RECENT);
     trouble.hidden = true;
-    const now = JSON.stringify([broadcasts, recorded.slice(0, RECENT), new Date().getMinutes()]);
+    const now = JSON.stringify([broadcasts, recorded, new Date().getMinutes()]);
     if (now === before) return; // nothing changed: focus and selection stay where they are
     before = now;
-    fill(live, liveList(broadcasts));
-    fill(recent, recorded.length
-      ? h('ul', { class: 'rows' }, recorded.slice(0, RECENT).map((recording) => recordingRow(recording)))
-      : h('p', { class: 'empty' }, 'Nothing was recorded yet.'));
+    fill(live, broadcasts ? liveList(broadcasts) : unread(liveAnswer.reason));
+    fill(recent, recorded ? recentList(recorded) : unread(recordedAnswer.reason));
   }, EVERY_MS, (error) => {
     trouble.hidden = false;
     fill(trouble, `The server does not answer (${error.message}). This page keeps asking.`);
@@ -60,6 +62,13 @@ function watchDoor() {
     h('form', { class: 'inline-form', onsubmit: open, novalidate: true },
       field('Room', room), h('button', { class: 'button', 'data-testid': 'go-watch' }, icon('eye'), 'Watch')),
     error);
+}
+
+const unread = (error) => h('p', { class: 'empty' }, `The list cannot be read (${error.message}).`);
+
+function recentList(recorded) {
+  if (recorded.length === 0) return h('p', { class: 'empty' }, 'Nothing was recorded yet.');
+  return h('ul', { class: 'rows' }, recorded.map((recording) => recordingRow(recording)));
 }
 
 function liveList(broadcasts) {
