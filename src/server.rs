@@ -23,6 +23,7 @@ use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::driver::Driver;
 use crate::net::metrics::NetMetrics;
+use crate::record::{Recorder, RecorderConfig, RecorderMetrics};
 use crate::rtp::codec::CodecSet;
 
 /// How long recordings may take to be finished.
@@ -79,12 +80,26 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     tracing::info!(candidates = ?driver.candidates(), "clients are told to send media here");
 
     // ---- recorder ----------------------------------------------------------------------------------------------------
-    let recorder = new_recordings;
+    // It tells the hub by itself what it can record.
+    let recorder = match config.record {
+        RecordMode::All => {
+            let recorder_config = RecorderConfig {
+                dir: config.record_dir.clone(),
+                ffmpeg: config.ffmpeg.clone(),
+                min_free_bytes: config.record_min_free.bytes(),
+            };
+            Some(Recorder::start(recorder_config, handle.clone(), new_recordings).await?)
+        }
+        RecordMode::Off => None,
+    };
 
     // ---- doors -------------------------------------------------------------------------------------------------------
     // What others count comes in here.
     let net_metrics = driver.metrics();
-    let sources: Vec<Source> = vec![Arc::new(move || net_samples(&net_metrics))];
+    let mut sources: Vec<Source> = vec![Arc::new(move || net_samples(&net_metrics))];
+    if let Some(meter) = recorder.as_ref().map(Recorder::meter) {
+        sources.push(Arc::new(move || recorder_samples(&meter())));
+    }
     let http_config =
         HttpConfig { allowed_origins: config.allow_origin.clone(), record_dir: config.record_dir.clone() };
     let http_address = listener.local_addr()?;
@@ -109,7 +124,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let _ = stop.send(true);
     stop_hub(&handle, begun + JOIN_DEADLINE).await;
     // The recorder finishes beside the doors, which wait for downloads.
-    let finish = async { drop(recorder) };
+    let finish = async {
+        if let Some(recorder) = recorder {
+            recorder.finish((begun + FINISH_DEADLINE).saturating_duration_since(Instant::now())).await;
+        }
+    };
     let (doors, ()) = tokio::join!(doors, finish);
     doors.context("the accept loop failed")?;
     if timeout_at(begun + FINISH_DEADLINE + JOIN_DEADLINE, driver.ended()).await.is_err() {
@@ -119,6 +138,21 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     anyhow::ensure!(!died, "the hub's thread ended by itself");
     tracing::info!(took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "stopped");
     Ok(())
+}
+
+fn recorder_samples(recorder: &RecorderMetrics) -> Vec<Sample> {
+    vec![
+        Sample::counter("onair_recordings_started", "Recordings begun", recorder.started),
+        Sample::counter("onair_recordings_finished", "Recordings completed", recorder.finished),
+        Sample::counter("onair_recordings_failed", "Recordings that failed", recorder.failed),
+        Sample::gauge("onair_recordings_running", "Recordings being written", recorder.running),
+        Sample::counter("onair_recording_packets", "Packets recorded", recorder.packets),
+        Sample::counter(
+            "onair_recording_dropped_packets",
+            "Packets that are in no recording",
+            recorder.packets_dropped,
+        ),
+    ]
 }
 
 /// Has every peer closed; a full queue is tried again until `deadline`.

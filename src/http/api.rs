@@ -17,6 +17,7 @@ use super::metrics::{Sample, hub_samples, prometheus_text};
 use super::problem::Problem;
 use super::state::AppState;
 use crate::hub::io::{BroadcastSnapshot, Snapshot};
+use crate::record;
 use crate::rtp::codec::{Codec, TrackKind};
 use crate::signal::{BroadcastId, ErrorCode};
 
@@ -48,6 +49,24 @@ pub async fn broadcasts(State(state): State<AppState>) -> Result<Response, Probl
     let now = OffsetDateTime::now_utc();
     let broadcasts: Vec<Broadcast> = snapshot.broadcasts.iter().map(|live| broadcast(live, now)).collect();
     Ok((NO_STORE, Json(broadcasts)).into_response())
+}
+
+/// `GET /api/recordings`: finished and running recordings, newest first.
+pub async fn recordings(State(state): State<AppState>) -> Result<Response, Problem> {
+    let dir = state.record_dir().to_owned();
+    let listed = tokio::task::spawn_blocking(move || record::list(&dir)).await;
+    match listed {
+        Ok(Ok(files)) => Ok((NO_STORE, Json(files)).into_response()),
+        // Nothing was ever recorded.
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok((NO_STORE, Json(Vec::<record::RecordingFile>::new())).into_response())
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the recordings' directory cannot be read");
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the recordings cannot be read"))
+        }
+        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the recordings cannot be listed")),
+    }
 }
 
 fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {

@@ -23,6 +23,7 @@ pub fn router(state: AppState) -> Router {
         .route("/whep/{room}/{user}", post(whep::play).options(offer::endpoint_options))
         .route("/whep/{room}/{user}/{resource}", resource(patch(whep::trickle).delete(whep::delete)))
         .route("/api/broadcasts", get(api::broadcasts))
+        .route("/api/recordings", get(api::recordings))
         .layer(from_fn_with_state(state.clone(), cors::guard));
     Router::new()
         .merge(guarded)

@@ -58,6 +58,11 @@ impl Track {
     pub fn new(mid: Mid, kind: TrackKind, codec: Codec) -> Self {
         Self { mid, kind, codec, source: None, fanout: Fanout::default(), keyframes: KeyframeRequests::default() }
     }
+
+    /// When a keyframe can be asked for; not before there is a source to ask.
+    pub fn keyframe_due(&self, now: Instant) -> Option<Instant> {
+        self.source.and_then(|_| self.keyframes.due(now))
+    }
 }
 
 /// One publisher's stint.
@@ -162,7 +167,7 @@ impl Broadcast {
         if self.live_since.is_none() {
             at = at.min(self.media_by);
         }
-        if let Some(due) = self.track(TrackKind::Video).and_then(|track| track.keyframes.due(now)) {
+        if let Some(due) = self.track(TrackKind::Video).and_then(|track| track.keyframe_due(now)) {
             at = at.min(due);
         }
         at

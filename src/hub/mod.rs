@@ -215,7 +215,11 @@ impl Hub {
     /// Lets time pass: call it when [`poll_timeout`](Self::poll_timeout) is due.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut dyn DatagramSink) {
         self.demux.expire(now);
-        while let Some(owner) = self.timers.pop(now) {
+        // Bounded, so that an owner that schedules itself for now waits for the next call.
+        for _ in 0..self.timers.len() {
+            let Some(owner) = self.timers.pop(now) else {
+                break;
+            };
             match owner {
                 TimerOwner::Peer(key) => self.poll_peer(now, key, sink),
                 TimerOwner::Broadcast(key) => self.tick_broadcast(now, key),

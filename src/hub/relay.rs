@@ -88,9 +88,9 @@ impl Hub {
         let refused = writer.refused;
         if forwarded.waiting > 0 {
             track.keyframes.want();
-            if track.keyframes.due(now).is_some_and(|due| due <= now) {
-                self.request_keyframe(now, key);
-            }
+        }
+        if track.keyframe_due(now).is_some_and(|due| due <= now) {
+            self.request_keyframe(now, key);
         }
         for slot in refused {
             self.tell_unsupported(slot);

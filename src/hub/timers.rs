@@ -38,6 +38,16 @@ impl<K: Ord + Copy> Timers<K> {
         self.scheduled.remove(&owner);
     }
 
+    /// How many owners have an entry.
+    pub fn len(&self) -> usize {
+        self.scheduled.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.scheduled.is_empty()
+    }
+
     /// When the next owner comes up.
     pub fn next(&mut self) -> Option<Instant> {
         while let Some(Reverse((at, owner))) = self.heap.peek().copied() {

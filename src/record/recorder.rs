@@ -96,6 +96,12 @@ impl Recorder {
         self.desk.counters.snapshot()
     }
 
+    /// Reads the counters at any time, also beside [`finish`](Self::finish).
+    pub fn meter(&self) -> impl Fn() -> RecorderMetrics + Send + Sync + 'static {
+        let desk = Arc::clone(&self.desk);
+        move || desk.counters.snapshot()
+    }
+
     /// Ends every recording and completes its file. What is not complete by the deadline stays as `.part.mp4`, which can
     /// be played, and is completed at the next start.
     pub async fn finish(mut self, deadline: Duration) {
