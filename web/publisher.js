@@ -8,6 +8,7 @@ import { codecRefused, serverProblem } from './problems.js';
 
 const VIDEO_OK_FRESH_MS = 3500;
 const MAX_FRAME_RATE = 30;
+const FULL_SIZE_START_MS = 5000;
 
 export class Publisher extends LiveSession {
   viewers = null;
@@ -93,6 +94,15 @@ export class Publisher extends LiveSession {
     if (this.recording?.state !== 'failed') this.recording = this.recording && { ...this.recording, state: 'ready' };
   }
 
+  // Browsers begin with a small picture and grow it over many seconds, however much bandwidth there is; told to keep the
+  // resolution they do not. A camera may be scaled once that phase is over: then motion matters more than detail.
+  onConnected() {
+    const { pc } = this;
+    const video = this.#senders.get('video');
+    if (this.source === 'screen' || !video) return;
+    setTimeout(() => { if (this.pc === pc) preferDegradation(video, 'balanced'); }, FULL_SIZE_START_MS);
+  }
+
   onServerError(error) {
     if (error.code === 'unsupported-codec' || error.code === 'unauthorized') this.end(serverProblem(error));
     else super.onServerError(error);
@@ -108,9 +118,7 @@ export class Publisher extends LiveSession {
     this.#senders.set(track.kind, transceiver.sender);
     if (!video) return;
     preferCodec(transceiver, codec);
-    const parameters = transceiver.sender.getParameters();
-    parameters.degradationPreference = this.source === 'screen' ? 'maintain-resolution' : 'balanced';
-    transceiver.sender.setParameters(parameters).catch(() => { /* a wish; browsers without it do well enough */ });
+    preferDegradation(transceiver.sender, 'maintain-resolution');
   }
 
   #openVideoCheck(pc) {
@@ -138,4 +146,10 @@ export class Publisher extends LiveSession {
     if (state === 'failed') this.log.add(`Recording failed${error ? `: ${error}` : ''}; the broadcast goes on`, 'error');
     else this.log.add(`Recording ${state}${file ? `: ${file}` : ''}`, 'good');
   }
+}
+
+function preferDegradation(sender, preference) {
+  const parameters = sender.getParameters();
+  parameters.degradationPreference = preference;
+  sender.setParameters(parameters).catch(() => { /* a wish; browsers without it do well enough */ });
 }
