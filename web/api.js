@@ -5,7 +5,7 @@ import { splitBroadcast } from './names.js';
 
 const TIMEOUT_MS = 8000;
 
-/** Live broadcasts: [{ id, room, user, since, tracks, viewers, bitrate_bps, recording }]. Throws when the server does not answer. */
+/** Live broadcasts: [{ id, room, user, since, tracks, viewers, bitrate, recording }]. Throws when the server does not answer. */
 export async function liveBroadcasts(signal) {
   return (await list('/api/broadcasts', signal)).map((broadcast) => ({
     ...broadcast,

@@ -33,7 +33,8 @@ struct Broadcast {
     since: String,
     tracks: Vec<Track>,
     viewers: usize,
-    bitrate_bps: u64,
+    /// In bits a second, as the contract names it.
+    bitrate: u64,
     recording: bool,
 }
 
@@ -78,7 +79,7 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
         since: since.format(&Rfc3339).unwrap_or_default(),
         tracks: live.tracks.iter().map(|track| Track { kind: track.kind, codec: track.codec }).collect(),
         viewers: live.viewers,
-        bitrate_bps: live.bitrate_bps,
+        bitrate: live.bitrate_bps,
         recording: live.recording,
     }
 }
@@ -138,7 +139,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(shown).unwrap(),
             serde_json::json!({"id": "r/u", "since": "2026-01-01T00:00:01Z",
-                "tracks": [{"kind": "video", "codec": "h264"}], "viewers": 2, "bitrate_bps": 9, "recording": true})
+                "tracks": [{"kind": "video", "codec": "h264"}], "viewers": 2, "bitrate": 9, "recording": true})
         );
     }
 }

@@ -88,7 +88,7 @@ function liveCard(broadcast) {
       h('span', { class: 'chip', 'data-tone': 'live' }, 'Live'),
       broadcast.recording ? h('span', { class: 'chip', 'data-tone': 'rec' }, 'Rec') : null),
     h('span', { class: 'facts' },
-      [format.plural(broadcast.viewers ?? 0, 'viewer'), format.bitrate(broadcast.bitrate_bps ?? NaN), codecs,
+      [format.plural(broadcast.viewers ?? 0, 'viewer'), format.bitrate(broadcast.bitrate ?? NaN), codecs,
         kinds.has('video') ? null : 'sound only', `on for ${format.age(broadcast.since)}`]
         .filter(Boolean).map((fact) => h('span', {}, fact)))));
 }
