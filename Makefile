@@ -44,8 +44,9 @@ test: ## run all tests: Rust, fuzzing corpus, browsers
 test-rust: ## run the Rust tests and replay the fuzzing corpus
 	cargo test --locked
 
+# Built as for the Rust tests: `cargo build` alone would build the dependencies anew, with other features.
 test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWSER_TESTS=FILE
-	cargo build --locked
+	cargo test --locked --no-run
 	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test $(BROWSER_TESTS)
 
 # puppeteer-core drives the browsers of the system: it downloads none.
