@@ -12,7 +12,7 @@ const FULL_SIZE_START_MS = 5000;
 
 export class Publisher extends LiveSession {
   viewers = null;
-  /** { state: 'off' | 'ready' | 'started' | 'finished' | 'failed', file, error } */
+  /** { state: 'off' | 'ready' | 'started' | 'finished' | 'failed', file, error }; the state is null while unknown */
   recording = null;
   #options;
   #videoOkAt = null;
@@ -67,7 +67,7 @@ export class Publisher extends LiveSession {
     const reply = await this.signaling.request('register', { room, user, token, sdp: withoutOrphans(pc.localDescription.sdp) });
     if (this.pc !== pc) return;
     this.log.add(`Registered as ${this.broadcast}${reply.recording ? '; it will be recorded' : '; it is not recorded'}`, 'good');
-    this.set({ recording: { state: reply.recording ? 'ready' : 'off' } });
+    this.set({ recording: { state: reply.recording ? 'ready' : 'off', file: this.recording?.file } });
     this.joined();
     await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
     if (this.pc !== pc) return;
@@ -91,7 +91,8 @@ export class Publisher extends LiveSession {
   onDisconnected() {
     this.viewers = null;
     this.#videoOkAt = null;
-    if (this.recording?.state !== 'failed') this.recording = this.recording && { ...this.recording, state: 'ready' };
+    if (this.recording?.file) this.recording = { state: null, file: this.recording.file };
+    else this.recording = null;
   }
 
   // Browsers begin with a small picture and grow it over many seconds, however much bandwidth there is; told to keep the

@@ -126,7 +126,9 @@ class PublishView {
     fill(this.#placeholder, this.#placeholderContent(stream, hasVideo, busy));
     this.element.classList.toggle('is-live', live);
     this.#form.lock(live, studio.wish?.source);
-    if (publisher && (publisher.state === 'reconnecting' || !live)) this.#stats.update(null, null, []);
+    this.#share.hidden = !live;
+    if (!live) this.#stats.element.hidden = true;
+    else if (publisher.state === 'reconnecting') this.#stats.update(null, null, []);
     this.#showLive();
   }
 
@@ -155,11 +157,11 @@ class PublishView {
     this.#log.attach(publisher.log);
     this.#stats.element.hidden = true;
     this.#offSample = publisher.on('sample', (sample) => {
+      if (!studio.live) return; // one that was under way when it ended
       this.#stats.element.hidden = false;
       this.#stats.update(sample, publisher.latency_ms, publisher.stats?.history);
     });
     this.#log.element.hidden = false;
-    this.#share.hidden = false;
     fill(this.#share, shareLink(publisher));
   }
 
