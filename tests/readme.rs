@@ -1,0 +1,82 @@
+//! What the documents promise of the command line is what the program says of itself.
+
+#![allow(clippy::expect_used, reason = "a program that cannot tell its flags must fail the test")]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// Known to the program, but not built yet; the README tells so in prose.
+const NOT_BUILT: &[&str] = &["--tls-cert", "--tls-key", "--tls-self-signed", "--auth"];
+
+const README: &str = include_str!("../README.md");
+
+/// Each flag of `--help` with its default, if it has one.
+fn flags_of_the_program() -> BTreeMap<String, Option<String>> {
+    let output = Command::new(env!("CARGO_BIN_EXE_onair")).arg("--help").output().expect("the program starts");
+    let help = String::from_utf8(output.stdout).expect("help is text");
+    let mut flags = BTreeMap::new();
+    let mut current: Option<String> = None;
+    for line in help.lines().map(str::trim_start) {
+        if let Some(flag) = line.split(", ").find(|part| part.starts_with("--")).filter(|_| line.starts_with('-')) {
+            let name = flag.split([' ', '=']).next().unwrap_or_default().to_owned();
+            flags.insert(name.clone(), None);
+            current = Some(name);
+        } else if let (Some(default), Some(name)) = (line.strip_prefix("[default: "), &current)
+            && let Some(default) = default.strip_suffix(']')
+        {
+            flags.insert(name.clone(), Some(default.to_owned()));
+        }
+    }
+    flags.remove("--help");
+    flags.remove("--version");
+    flags
+}
+
+/// Each row of the README's table of flags, with the default it names.
+fn flags_of_the_readme() -> BTreeMap<String, String> {
+    let rows = README.lines().filter(|line| line.starts_with("| `--"));
+    rows.map(|row| {
+        let row = row.replace("\\|", "/");
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let flag = cells.get(1).and_then(|cell| cell.trim_matches('`').split(' ').next()).unwrap_or_default();
+        (flag.to_owned(), cells.get(2).unwrap_or(&"").trim_matches('`').to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn the_readme_lists_every_flag_with_its_default() {
+    let program = flags_of_the_program();
+    let readme = flags_of_the_readme();
+    assert!(program.len() > 10, "too few flags, is --help read rightly? {program:?}");
+    for (flag, default) in &program {
+        if NOT_BUILT.contains(&flag.as_str()) {
+            assert!(!readme.contains_key(flag), "{flag} is not built, yet in the table");
+            assert!(README.contains(&format!("`{flag}`")), "the README must say that {flag} is not built");
+            continue;
+        }
+        let told = readme.get(flag).unwrap_or_else(|| panic!("the README's table lacks {flag}"));
+        if let Some(default) = default {
+            assert_eq!(told, default, "the default of {flag}");
+        }
+    }
+    for flag in readme.keys() {
+        assert!(program.contains_key(flag), "the README's table has {flag}, which the program does not know");
+    }
+}
+
+#[test]
+fn what_is_not_built_stops_the_start() {
+    for flag in NOT_BUILT {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onair"));
+        command.args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", flag]);
+        if *flag != "--tls-self-signed" {
+            command.arg("file");
+        }
+        let output = command.output().expect("the program starts");
+        assert!(!output.status.success(), "{flag} was taken");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("not built yet"), "{flag}: {said}");
+        assert!(output.stdout.is_empty(), "{flag}: it must not have listened");
+    }
+}
