@@ -71,8 +71,10 @@ fn content_type(path: &str) -> Option<&'static str> {
 
 /// Serves what no other route took.
 pub async fn serve(request: Request) -> Response {
-    let path = request.uri().path().trim_start_matches('/');
-    let path = if path.is_empty() { "index.html" } else { path };
+    let path = match request.uri().path() {
+        "/" => "index.html",
+        path => path.strip_prefix('/').unwrap_or(path),
+    };
     let Some(asset) = ASSETS.get(path) else {
         return Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address").into_response();
     };

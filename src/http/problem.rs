@@ -1,6 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 //!
-//! **Invariant:** every response with a status of 400 or more that leaves the server is a problem.
+//! **Invariant:** every response with a status of 400 or more that leaves a handler is a problem; what is no HTTP at
+//! all, hyper refuses before.
 
 use axum::Json;
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};

@@ -27,6 +27,9 @@ pub async fn file(
         return Err(none());
     }
     let path = state.record_dir().join(room.as_str()).join(user.as_str()).join(&file);
+    if !tokio::fs::metadata(&path).await.is_ok_and(|metadata| metadata.is_file()) {
+        return Err(none());
+    }
     let Ok(mut response) = ServeFile::new(path).oneshot(request).await;
     if response.status() == StatusCode::NOT_FOUND {
         return Err(none());

@@ -1,0 +1,16 @@
+//! The doors of the real binary: pages, origin rule, API, metrics, recordings, WHIP and WHEP, WebSocket.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
+mod live;
+
+#[path = "http/origin.rs"]
+mod origin;
+#[path = "http/pages.rs"]
+mod pages;
+#[path = "http/recordings.rs"]
+mod recordings;
+#[path = "http/resources.rs"]
+mod resources;
+#[path = "http/websocket.rs"]
+mod websocket;
