@@ -1,7 +1,7 @@
 //! Puts the rooms together, starts them in order and stops them in order.
 //!
-//! **Invariant:** what starts later is stopped earlier: first the doors, then the hub's peers, then the recordings, then
-//! the hub's thread.
+//! **Invariant:** the stop goes with the stream: first the doors close, then the hub's peers, then the recordings are
+//! finished, and the hub's thread has ended when [`run`] returns.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -123,7 +123,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let begun = Instant::now();
     let _ = stop.send(true);
     stop_hub(&handle, begun + JOIN_DEADLINE).await;
-    // The recorder finishes beside the doors, which wait for downloads.
+    // The recordings are finished while the last downloads run.
     let finish = async {
         if let Some(recorder) = recorder {
             recorder.finish((begun + FINISH_DEADLINE).saturating_duration_since(Instant::now())).await;

@@ -1,6 +1,7 @@
 //! What programs ask: live broadcasts, recordings, health and metrics.
 //!
-//! **Invariant:** nothing here changes anything, and nothing waits longer for the hub than [`SNAPSHOT_DEADLINE`].
+//! **Invariant:** nothing here changes anything, and nothing waits longer for the hub than [`SNAPSHOT_DEADLINE`],
+//! and few read the disk at a time.
 
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use crate::signal::{BroadcastId, ErrorCode};
 
 /// How long the hub's thread may take for a look at what is live.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a request may wait for its turn to read the disk.
+const LISTING_DEADLINE: Duration = Duration::from_secs(5);
 
 const NO_STORE: [(axum::http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
@@ -52,24 +56,6 @@ pub async fn broadcasts(State(state): State<AppState>) -> Result<Response, Probl
     Ok((NO_STORE, Json(broadcasts)).into_response())
 }
 
-/// `GET /api/recordings`: finished and running recordings, newest first.
-pub async fn recordings(State(state): State<AppState>) -> Result<Response, Problem> {
-    let dir = state.record_dir().to_owned();
-    let listed = tokio::task::spawn_blocking(move || record::list(&dir)).await;
-    match listed {
-        Ok(Ok(files)) => Ok((NO_STORE, Json(files)).into_response()),
-        // Nothing was ever recorded.
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok((NO_STORE, Json(Vec::<record::RecordingFile>::new())).into_response())
-        }
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the recordings' directory cannot be read");
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the recordings cannot be read"))
-        }
-        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the recordings cannot be listed")),
-    }
-}
-
 fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
     let since = now - live.live_for;
     // Whole seconds: the moment is reckoned back at each request and would waver by the time of the answer.
@@ -82,6 +68,24 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
         bitrate: live.bitrate_bps,
         recording: live.recording,
     }
+}
+
+/// `GET /api/recordings`.
+pub async fn recordings(State(state): State<AppState>) -> Result<Response, Problem> {
+    let dir = state.record_dir().to_owned();
+    let turn = tokio::time::timeout(LISTING_DEADLINE, state.listing_turn()).await;
+    let _turn = turn.map_err(|_| Problem::signaling(ErrorCode::TooMany, "too many ask for the recordings at once"))?;
+    let listed = tokio::task::spawn_blocking(move || record::list(&dir)).await;
+    let recordings = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
+        Ok(recordings) => recordings,
+        // Nothing was recorded yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            tracing::warn!(%error, "the recordings cannot be listed");
+            return Err(Problem::signaling(ErrorCode::Internal, "the recordings cannot be listed"));
+        }
+    };
+    Ok((NO_STORE, Json(recordings)).into_response())
 }
 
 /// `GET /healthz`: whether the hub's thread answers.

@@ -15,6 +15,7 @@ use super::problem::Problem;
 use super::resource::{Resource, ResourceId, Trickle, TrickleError};
 use super::state::{AppState, Remote};
 use crate::hub::io::{Command, Door};
+use crate::signal::sdpfrag::{SDPFRAG_MEDIA_TYPE, SdpFrag, SdpFragError};
 use crate::signal::{BroadcastId, ErrorCode, NameError, ServerMessage};
 
 /// The longest body that is read.
@@ -23,11 +24,7 @@ const BODY_MAX_BYTES: usize = 64 * 1024;
 /// How long a body may take to come, and the hub to answer an offer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The most candidates of one request.
-const CANDIDATES_MAX: usize = 64;
-
 const SDP: &str = "application/sdp";
-const TRICKLE: &str = "application/trickle-ice-sdpfrag";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
@@ -85,8 +82,12 @@ pub async fn create(
         .resources()
         .insert(id, resource, session, state.stopping())
         .ok_or_else(|| Problem::signaling(ErrorCode::TooMany, "the server has no room for another session"))?;
-    let headers =
-        [(CONTENT_TYPE, SDP.to_owned()), (LOCATION, location), (ETAG, etag), (ACCEPT_PATCH, TRICKLE.to_owned())];
+    let headers = [
+        (CONTENT_TYPE, SDP.to_owned()),
+        (LOCATION, location),
+        (ETAG, etag),
+        (ACCEPT_PATCH, SDPFRAG_MEDIA_TYPE.to_owned()),
+    ];
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
@@ -102,18 +103,20 @@ pub async fn trickle(
     request: Request,
 ) -> Result<Response, Problem> {
     let (id, resource) = find(state, door, &path)?;
-    require_media_type(request.headers(), TRICKLE)?;
+    require_media_type(request.headers(), SDPFRAG_MEDIA_TYPE)?;
     let if_match = request.headers().get(IF_MATCH).cloned();
     if if_match.as_ref().is_some_and(|tags| !matches_tag(tags, &resource.etag)) {
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "the ICE session is another one by now"));
     }
-    let fragment = body_of(request.into_body()).await?;
-    let restarts = matches!((ufrag_of(&fragment), &resource.ufrag), (Some(new), Some(old)) if new != old);
-    if restarts {
+    let fragment = fragment_of(&body_of(request.into_body()).await?)?;
+    let ufrag = fragment.credentials.map(|credentials| credentials.ufrag);
+    if ufrag.is_some() && resource.ufrag.is_some() && ufrag != resource.ufrag {
         let detail = "ICE restart is not supported: delete the resource and post a new offer";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
-    match state.resources().trickle(id, candidates_of(&fragment)?) {
+    let mut candidates: Trickle = fragment.candidates.into_iter().map(Some).collect();
+    candidates.extend(fragment.end_of_candidates.then_some(None));
+    match state.resources().trickle(id, candidates) {
         Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(TrickleError::Gone) => Err(gone()),
         Err(TrickleError::Busy) => Err(Problem::signaling(ErrorCode::TooMany, "too many candidates at once")),
@@ -137,7 +140,7 @@ pub async fn endpoint_options() -> Response {
 
 /// Answers `OPTIONS` to a resource.
 pub async fn resource_options() -> Response {
-    (StatusCode::NO_CONTENT, [(ALLOW, RESOURCE_ALLOW), (ACCEPT_PATCH, TRICKLE)]).into_response()
+    (StatusCode::NO_CONTENT, [(ALLOW, RESOURCE_ALLOW), (ACCEPT_PATCH, SDPFRAG_MEDIA_TYPE)]).into_response()
 }
 
 fn gone() -> Problem {
@@ -192,27 +195,16 @@ fn matches_tag(tags: &HeaderValue, etag: &str) -> bool {
     tags.split(',').map(bare).any(|tag| tag == "*" || tag == bare(etag))
 }
 
-/// The ICE username fragment of a description or fragment of one: the first, since everything is bundled.
-fn ufrag_of(sdp: &str) -> Option<&str> {
-    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).map(str::trim)
+fn fragment_of(text: &str) -> Result<SdpFrag, Problem> {
+    SdpFrag::parse(text).map_err(|error| match error {
+        SdpFragError::TooLong => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        _ => Problem::signaling(ErrorCode::BadSdp, error.to_string()),
+    })
 }
 
-/// The candidates of a trickle fragment (RFC 8840 §9).
-fn candidates_of(fragment: &str) -> Result<Trickle, Problem> {
-    let candidates: Trickle = fragment
-        .lines()
-        .map(str::trim)
-        .filter_map(|line| match line.strip_prefix("a=")? {
-            "end-of-candidates" => Some(None),
-            attribute => attribute.starts_with("candidate:").then(|| Some(attribute.to_owned())),
-        })
-        .take(CANDIDATES_MAX + 1)
-        .collect();
-    if candidates.len() > CANDIDATES_MAX {
-        let detail = format!("a request carries at most {CANDIDATES_MAX} candidates");
-        return Err(Problem::signaling(ErrorCode::TooMany, detail));
-    }
-    Ok(candidates)
+/// The ICE username fragment of an offer: the first, since everything is bundled.
+fn ufrag_of(sdp: &str) -> Option<&str> {
+    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).map(str::trim)
 }
 
 #[cfg(test)]
@@ -226,15 +218,5 @@ mod tests {
         {
             assert_eq!(matches_tag(&HeaderValue::from_static(tags), "\"7\""), matches, "{tags}");
         }
-    }
-
-    #[test]
-    fn candidates_and_their_end_are_found_under_any_media_line() {
-        let fragment = "a=ice-ufrag:EsAw\r\na=ice-pwd:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n\
-            a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=end-of-candidates\r\n";
-        let found = candidates_of(fragment).unwrap();
-        assert_eq!(found, [Some("candidate:1 1 udp 1 192.0.2.1 9 typ host".to_owned()), None]);
-        assert_eq!(ufrag_of(fragment), Some("EsAw"));
-        assert!(candidates_of(&"a=candidate:1\n".repeat(CANDIDATES_MAX + 1)).is_err());
     }
 }

@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::metrics::{HttpMetrics, Source};
 use super::origin::AllowedOrigin;
 use super::resource::ResourceTable;
 use crate::handle::HubHandle;
+
+/// Listings of the recordings that read the disk at a time.
+const LISTINGS_MAX: usize = 2;
 
 /// What the doors need to know of the configuration.
 #[derive(Debug, Clone)]
@@ -30,6 +33,7 @@ struct Shared {
     config: HttpConfig,
     handle: HubHandle,
     resources: ResourceTable,
+    listings: Semaphore,
     metrics: HttpMetrics,
     sources: Vec<Source>,
     stopping: watch::Receiver<bool>,
@@ -44,7 +48,16 @@ impl AppState {
     #[must_use]
     pub fn new(config: HttpConfig, handle: HubHandle, sources: Vec<Source>, stopping: watch::Receiver<bool>) -> Self {
         let resources = ResourceTable::default();
-        Self(Arc::new(Shared { config, handle, resources, metrics: HttpMetrics::default(), sources, stopping }))
+        let listings = Semaphore::new(LISTINGS_MAX);
+        Self(Arc::new(Shared {
+            config,
+            handle,
+            resources,
+            listings,
+            metrics: HttpMetrics::default(),
+            sources,
+            stopping,
+        }))
     }
 
     /// The way to the hub.
@@ -81,6 +94,12 @@ impl AppState {
     #[must_use]
     pub fn record_dir(&self) -> &Path {
         &self.0.config.record_dir
+    }
+
+    /// A turn to list the recordings, for as long as it is held.
+    pub(super) async fn listing_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.0.listings.acquire().await.ok()
     }
 
     pub(super) fn sources(&self) -> &[Source] {

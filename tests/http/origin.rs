@@ -10,9 +10,10 @@ const HANDSHAKE: [(&str, &str); 4] = [
 ];
 
 /// Each guarded door, and what it answers to a plain request that passes.
-const DOORS: [(&str, &str, u16); 6] = [
+const DOORS: [(&str, &str, u16); 7] = [
     ("GET", "/ws", 426),
     ("GET", "/api/broadcasts", 200),
+    ("GET", "/api/recordings", 200),
     ("POST", "/whip/r/u", 415),
     ("POST", "/whep/r/u", 415),
     ("DELETE", "/whip/r/u/0123456789abcdef0123456789abcdef", 404),

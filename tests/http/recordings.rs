@@ -72,3 +72,28 @@ async fn nothing_but_recordings_is_served() {
     server.request("DELETE", FILE, &[], b"").await.problem(405);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_list_names_recordings_and_nothing_else() {
+    let server = server().await;
+    let list = server.get("/api/recordings").await;
+    assert_eq!((list.status, list.header("cache-control")), (200, Some("no-store")));
+    let list = list.json();
+    let paths: Vec<_> = list.as_array().unwrap().iter().map(|entry| entry["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["room/user/20260102-030405.mp4", "room/user/20260102-030405-2.part.mp4"]);
+    for entry in list.as_array().unwrap() {
+        assert_eq!((&entry["broadcast"], &entry["started"]), (&"room/user".into(), &"2026-01-02T03:04:05Z".into()));
+        let path = format!("/recordings/{}", entry["path"].as_str().unwrap());
+        let file = server.get(&path).await;
+        assert_eq!((file.status, Some(file.body.len() as u64)), (200, entry["size_bytes"].as_u64()), "{entry}");
+        assert!(entry["duration_s"].is_f64(), "{entry}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_yet_is_an_empty_list() {
+    let server = Server::start(&[]).await;
+    assert_eq!(server.get("/api/recordings").await.json(), serde_json::json!([]));
+    server.stop().await;
+}

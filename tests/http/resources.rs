@@ -35,7 +35,7 @@ async fn an_offer_becomes_a_resource_that_trickles_and_ends() {
     assert!(tag.starts_with('"') && tag.ends_with('"'), "{tag}");
 
     let candidates = format!(
-        "a=ice-ufrag:{}\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n\
+        "a=ice-ufrag:{}\r\na=ice-pwd:0123456789012345678901\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n\
          a=candidate:1 1 udp 2122260223 127.0.0.1 61764 typ host\r\na=candidate:2 1 udp 1 x.local 9 typ host\r\n\
          a=end-of-candidates\r\n",
         ufrag()
@@ -49,8 +49,10 @@ async fn an_offer_becomes_a_resource_that_trickles_and_ends() {
     server.request("PATCH", location, &[SDP], candidates.as_bytes()).await.problem(415);
     let restart = b"a=ice-ufrag:anew\r\na=ice-pwd:0123456789012345678901\r\n";
     server.request("PATCH", location, &[FRAGMENT, ("If-Match", "*")], restart).await.problem(422);
-    let flood = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n".repeat(65);
-    server.request("PATCH", location, &[FRAGMENT], flood.as_bytes()).await.problem(503);
+    for (fragment, status) in [("", 400), ("hello", 400), ("a=ice-ufrag:half\r\n", 400), (&"a=x\r\n".repeat(4000), 413)]
+    {
+        server.request("PATCH", location, &[FRAGMENT], fragment.as_bytes()).await.problem(status);
+    }
 
     // The id is bound to its broadcast and its door.
     for elsewhere in [format!("/whep/room/user/{id}"), format!("/whip/room/other/{id}")] {

@@ -66,6 +66,16 @@ impl Client {
     }
 }
 
+/// Waits until the metrics say so: what follows an end is cleared up in the server's own time.
+async fn measured(server: &Server, line: &str) {
+    let said = async {
+        while !server.get("/metrics").await.text().contains(line) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, said).await.unwrap_or_else(|_| panic!("the metrics never said {line}"));
+}
+
 #[tokio::test]
 async fn replies_carry_the_ids_of_their_requests() {
     let server = Server::start(&[]).await;
@@ -160,7 +170,7 @@ async fn a_flood_is_closed_and_others_go_on() {
     }
     let metrics = server.get("/metrics").await;
     assert!(metrics.text().contains("onair_websocket_closes_total{code=\"1008\"} 3\n"), "{}", metrics.text());
-    assert!(metrics.text().contains("onair_websockets 1\n"), "{}", metrics.text());
+    measured(&server, "onair_websockets 1\n").await;
     server.stop().await;
 }
 
@@ -189,12 +199,7 @@ async fn a_close_is_answered_and_ends_the_session() {
     while let Some(frame) = timeout(PATIENCE, client.0.next()).await.expect("an end") {
         assert!(frame.is_ok(), "the closing handshake is completed: {frame:?}");
     }
-    let gone = async {
-        while !server.get("/metrics").await.text().contains("onair_sessions 0.0\n") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, gone).await.expect("the session ends");
+    measured(&server, "onair_sessions 0.0\n").await;
     server.stop().await;
 }
 
