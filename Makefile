@@ -47,7 +47,7 @@ test-rust: ## run the Rust tests and replay the fuzzing corpus
 # Built as for the Rust tests: `cargo build` alone would build the dependencies anew, with other features.
 test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWSER_TESTS=FILE
 	cargo test --locked --no-run
-	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test $(BROWSER_TESTS)
+	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test --test-concurrency=1 $(BROWSER_TESTS)
 
 # puppeteer-core drives the browsers of the system: it downloads none.
 $(BROWSER_MODULES): tests/browser/package.json tests/browser/package-lock.json
