@@ -1,6 +1,8 @@
 //! Offers and answers of real clients, made fit, are taken by the media engine; what goes back speaks of the client's own
 //! m-lines.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a sample that cannot be read must fail its test")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;

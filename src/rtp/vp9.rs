@@ -74,7 +74,6 @@ impl Vp9Descriptor {
 }
 
 /// Reads past the scalability structure; the outer `None` is a structure that ends early.
-#[allow(clippy::option_option)]
 fn scalability_structure(cursor: &mut Cursor<'_>) -> Option<Option<(u16, u16)>> {
     let header = cursor.byte()?;
     let mut largest = None;
