@@ -13,6 +13,7 @@ const STUCK_AFTER_MS = 8000;
 const LOST_AFTER_MS = 12000;
 const DISCONNECTED_GRACE_MS = 2500;
 const RESTART_WAIT_MS = 8000;
+const ICE_STANDS = ['connected', 'completed'];
 
 export class ConnectionWatch {
   #pc;
@@ -51,13 +52,15 @@ export class ConnectionWatch {
   #check = () => {
     if (this.#over) return;
     const { connectionState, iceConnectionState } = this.#pc;
+    // Firefox may say that the connection failed before it says so of ICE.
+    const iceStands = ICE_STANDS.includes(iceConnectionState);
     if (connectionState === 'connected') {
       this.#wasConnected = true;
       for (const name of ['stuck', 'lost', 'grace', 'restart']) this.#cancel(name);
       this.#on.connected();
     } else if (connectionState === 'failed') {
-      if (this.#wasConnected && iceConnectionState === 'failed') this.#restart();
-      else this.#lose(iceConnectionState === 'failed' ? 'no path for media was found' : 'the secure handshake (DTLS) failed');
+      if (this.#wasConnected && !iceStands) this.#restart();
+      else this.#lose(iceStands ? 'the secure handshake (DTLS) failed' : 'no path for media was found');
     } else if (iceConnectionState === 'disconnected' && this.#wasConnected) {
       this.#after('grace', DISCONNECTED_GRACE_MS, () => this.#restart());
     }
@@ -86,7 +89,7 @@ export class ConnectionWatch {
   }
 
   #problem() {
-    if (['connected', 'completed'].includes(this.#pc.iceConnectionState)) return handshakeFailed();
+    if (ICE_STANDS.includes(this.#pc.iceConnectionState)) return handshakeFailed();
     return unreachable(candidatesOf(this.#pc.localDescription?.sdp), candidatesOf(this.#pc.remoteDescription?.sdp));
   }
 

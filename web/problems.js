@@ -50,7 +50,7 @@ export function serverProblem({ code, message, broadcast }) {
       return say('The server does not take this room or name.', NAME_RULE);
     case 'unsupported-codec':
       return broadcast
-        ? say(`This browser cannot play the video of ${broadcast}.`, 'The sound goes on. Try another browser, or ask the broadcaster to choose VP8 or H.264.')
+        ? say(`This browser cannot play the video of ${broadcast}.`, 'The sound goes on. Try another browser, or ask the broadcaster to choose VP8, which every browser plays.')
         : say('The server does not take this codec.', 'Choose another codec, or “Automatic”, and start again.');
     case 'too-many':
       if (broadcast) return say(`${broadcast} is not shown.`, 'The server sends only so many broadcasts at a time. Hide another one to see it.');

@@ -174,7 +174,7 @@ class PublishView {
     return [
       h('p', {}, studio.publisher ? 'The broadcast has ended.' : 'Nothing is sent before you start.'),
       studio.publisher?.recording?.file
-        ? h('a', { class: 'button', href: '#/recordings', 'data-testid': 'to-recordings' }, 'See recordings')
+        ? h('a', { class: 'button', href: `#/recordings?play=${encodeURIComponent(studio.publisher.recording.file)}`, 'data-testid': 'to-recordings' }, icon('play'), 'Watch the recording')
         : h('button', { type: 'button', class: 'button', 'data-testid': 'show-preview', onclick: () => studio.preview(this.#form.wish) }, icon('eye'), 'Preview'),
     ];
   }

@@ -5,7 +5,7 @@ import { icon } from '../icons.js';
 import { recordings, poll } from '../api.js';
 import * as format from '../format.js';
 
-const EVERY_MS = 8000;
+const EVERY_MS = 4000;
 
 export function recordingsView(root, route) {
   const playing = route.query.get('play');
@@ -19,8 +19,9 @@ export function recordingsView(root, route) {
     const all = await recordings(signal);
     trouble.hidden = true;
     if (playing && !shown) {
-      shown = true;
-      fill(player, recordingPlayer(all.find(({ path }) => path === playing)));
+      const recording = findRecording(all, playing);
+      shown = recording !== undefined;
+      fill(player, shown ? recordingPlayer(recording, () => { shown = false; }) : h('p', { class: 'problem', role: 'status' }, 'This recording is not there. If it was stopped a moment ago, it appears here as soon as it is complete.'));
     }
     const now = JSON.stringify(all);
     if (now === before) return;
@@ -51,16 +52,23 @@ export function recordingRow(recording, current = false) {
       h('a', { class: 'button small', href: recording.href, download: recording.file, 'aria-label': `Download ${name}`, 'data-testid': 'recording-download' }, icon('download'), h('span', { class: 'wide-only' }, 'Download'))));
 }
 
-function recordingPlayer(recording) {
-  if (!recording) return h('p', { class: 'problem', role: 'alert' }, 'This recording is not there. If it was still running, it has another name now: look for it in the list.');
+// While it runs a recording has another name than afterwards; a link to either finds it.
+function findRecording(all, path) {
+  const bare = (name) => name.replace(/\.part\.mp4$/, '.mp4');
+  return all.find((recording) => recording.path === path) ?? all.find((recording) => bare(recording.path) === bare(path));
+}
+
+/** `gone` is called when a running recording cannot be played: it may have been completed under its other name just now. */
+function recordingPlayer(recording, gone) {
   const failed = h('p', { class: 'problem', role: 'alert', hidden: true });
   const video = h('video', { controls: true, playsInline: true, preload: 'metadata', src: recording.href, 'data-testid': 'player', 'aria-label': `Recording of ${recording.broadcast}` });
   video.addEventListener('error', () => {
     failed.hidden = false;
     fill(failed, recording.running
-      ? 'Nothing can be played yet. Try again in a few seconds.'
+      ? 'Nothing can be played at this moment; it is tried again in a few seconds.'
       : 'This browser cannot play the file. Download it and play it with VLC or mpv, or try another browser.');
   });
+  if (recording.running) video.addEventListener('error', gone);
   video.play().catch(() => { /* the controls are there */ });
   return h('section', { class: 'player', 'aria-label': 'Player' },
     h('div', { class: 'stage' }, video),
