@@ -19,6 +19,7 @@ use super::keys::{BroadcastKey, PeerKey};
 use super::subscriber::SlotRef;
 use crate::egress::fanout::Fanout;
 use crate::rtp::codec::{Codec, TrackKind};
+use crate::rtp::keyframe::KeyframeStart;
 use crate::signal::BroadcastId;
 
 /// One track of a publisher.
@@ -36,6 +37,8 @@ pub struct Track {
     pub fanout: Fanout<SlotRef>,
     /// When it is asked for a keyframe.
     pub keyframes: KeyframeRequests,
+    /// Where its keyframes begin.
+    pub keyframe_start: KeyframeStart,
 }
 
 /// The stream that feeds a track.
@@ -56,7 +59,15 @@ pub struct Source {
 impl Track {
     /// A track that was negotiated and has sent nothing.
     pub fn new(mid: Mid, kind: TrackKind, codec: Codec) -> Self {
-        Self { mid, kind, codec, source: None, fanout: Fanout::default(), keyframes: KeyframeRequests::default() }
+        Self {
+            mid,
+            kind,
+            codec,
+            source: None,
+            fanout: Fanout::default(),
+            keyframes: KeyframeRequests::default(),
+            keyframe_start: KeyframeStart::default(),
+        }
     }
 
     /// When a keyframe can be asked for; not before there is a source to ask.

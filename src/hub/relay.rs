@@ -21,7 +21,6 @@ use super::rtc::{codec_of, payload_type_for};
 use super::subscriber::SlotRef;
 use crate::egress::fanout::PacketWriter;
 use crate::rtp::codec::TrackKind;
-use crate::rtp::keyframe::starts_keyframe;
 use crate::rtp::rewrite::Mapped;
 use crate::signal::message::ErrorCode;
 
@@ -71,7 +70,7 @@ impl Hub {
         let Some(track) = broadcast.track_mut(kind) else {
             return;
         };
-        let starts = kind == TrackKind::Audio || starts_keyframe(codec, &media.payload);
+        let starts = kind == TrackKind::Audio || track.keyframe_start.observe(codec, &media.payload, media.timestamp);
         if starts && kind == TrackKind::Video {
             track.keyframes.arrived();
         }
@@ -137,6 +136,9 @@ impl Hub {
                 self.last_format
             }
         };
+        if track.source.is_none_or(|source| source.epoch != epoch) {
+            track.keyframe_start.reset();
+        }
         track.codec = codec;
         let source = Source { ssrc, epoch, payload_type, spec, format };
         track.source = Some(source);
