@@ -13,7 +13,7 @@ use super::ffmpeg::{Input, Process};
 use crate::rtp::codec::{Codec, CodecSet, TrackKind};
 
 /// How long one try may take. Each takes a tenth of a second on a quiet machine.
-const TRY_MAX: Duration = Duration::from_secs(8);
+const TRY_MAX: Duration = Duration::from_secs(10);
 
 /// Pictures, or packets of sound, that are sent.
 const UNITS: u64 = 3;

@@ -113,18 +113,22 @@ impl Recorder {
     }
 }
 
-/// Starts a task for each broadcast.
+/// Starts a task for each broadcast, also for those that were announced before the recorder stopped.
 async fn supervise(desk: Arc<Desk>, token: Token, mut new_recordings: mpsc::Receiver<NewRecording>) {
     let mut stop = desk.stop.clone();
     loop {
-        tokio::select! {
+        let new = tokio::select! {
             biased;
-            () = stopped(&mut stop) => return,
-            new = new_recordings.recv() => match new {
-                Some(new) => drop(tokio::spawn(Session::run(Arc::clone(&desk), token.clone(), new))),
-                None => return,
-            },
-        }
+            () = stopped(&mut stop), if !new_recordings.is_closed() => {
+                new_recordings.close();
+                continue;
+            }
+            new = new_recordings.recv() => new,
+        };
+        let Some(new) = new else {
+            return;
+        };
+        tokio::spawn(Session::run(Arc::clone(&desk), token.clone(), new));
     }
 }
 

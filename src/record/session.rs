@@ -137,7 +137,14 @@ impl Session {
         loop {
             tokio::select! {
                 biased;
-                () = stopped(&mut stop) => break,
+                () = stopped(&mut stop) => {
+                    // What the hub sent before is still written.
+                    packets.close();
+                    while let Some(packet) = packets.recv().await {
+                        self.take(packet).await;
+                    }
+                    break;
+                }
                 packet = packets.recv() => match packet {
                     Some(packet) => self.take(packet).await,
                     None => break,

@@ -67,6 +67,18 @@ pub fn streams(file: &Path) -> Vec<Stream> {
     streams
 }
 
+/// The size that the track header of the video tells.
+pub fn shown_size(file: &Path) -> (u16, u16) {
+    let bytes = std::fs::read(file).unwrap();
+    let headers = bytes.windows(8).enumerate().filter(|(_, window)| window[4..] == *b"tkhd");
+    let sizes = headers.map(|(at, window)| {
+        let end = at + u32::from_be_bytes(window[..4].try_into().unwrap()) as usize;
+        let field = |at: usize| u16::from_be_bytes(bytes[at..at + 2].try_into().unwrap());
+        (field(end - 8), field(end - 4))
+    });
+    sizes.max().unwrap()
+}
+
 /// How many pictures a decoder makes of a file, in which it finds no error.
 pub fn decoded_pictures(file: &Path) -> usize {
     let arguments = ["-v", "error", "-count_frames", "-select_streams", "v", "-show_entries", "stream=nb_read_frames"];

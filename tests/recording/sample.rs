@@ -120,9 +120,11 @@ impl Sample {
         timestamps.len()
     }
 
-    /// How long it lasts.
-    pub fn duration(&self) -> Duration {
-        self.packets.iter().map(|packet| packet.at).max().unwrap_or_default()
+    /// How long one of its tracks lasts, in seconds, from its first timestamp to its last.
+    pub fn duration_of(&self, kind: TrackKind) -> f64 {
+        let at = || self.packets.iter().filter(|packet| packet.kind == kind).map(|packet| packet.at);
+        let (first, last) = (at().min().unwrap_or_default(), at().max().unwrap_or_default());
+        (last - first).as_secs_f64()
     }
 
     /// Its packets as the hub hands them on, when the sample begins at `begin`.
@@ -132,7 +134,8 @@ impl Sample {
             let whole_s = packet.at.as_secs();
             let sender_report = self.reports_from.filter(|from| packet.at >= *from).map(|_| SenderReport {
                 ntp: NTP_BEGIN + (whole_s << 32),
-                rtp: self.first[packet.kind as usize ^ 1].wrapping_add(whole_s as u32 * codec.clock_rate_hz()),
+                rtp: self.first[usize::from(packet.kind == TrackKind::Audio)]
+                    .wrapping_add(whole_s as u32 * codec.clock_rate_hz()),
             });
             MediaPacket {
                 kind: packet.kind,

@@ -74,33 +74,70 @@ impl Stage {
         (recording, sender)
     }
 
-    /// Records a sample from its beginning to its end, as fast as the recorder takes it, and waits for its one file.
-    pub async fn record(&mut self, sample: &Sample, codecs: &[Codec]) -> PathBuf {
+    /// Records a sample as fast as the recorder takes it.
+    pub async fn play(&mut self, sample: &Sample, codecs: &[Codec]) -> RecordingId {
         let (recording, packets) = self.announce("room/user", codecs).await;
         feed(&packets, sample, Instant::now()).await;
-        drop(packets);
-        let started = self.told().await;
-        assert_eq!((started.recording, started.state, &started.error), (recording, RecordingState::Started, &None));
-        let finished = self.told().await;
-        assert_eq!((finished.state, &finished.error), (RecordingState::Finished, &None));
-        assert_eq!(finished.file, started.file);
-        self.dir.join(finished.file.unwrap())
+        recording
+    }
+
+    /// Ends the recorder, and returns what it told since it was last asked.
+    pub async fn end(mut self) -> Vec<Told> {
+        self.recorder.finish(PATIENCE).await;
+        let mut told = Vec::new();
+        while let Ok(request) = self.port.requests.try_recv() {
+            told.extend(sort(request, &mut self.recordable, &mut self.keyframes_asked));
+        }
+        told
+    }
+
+    /// Ends the recorder, and returns its files, which are all complete.
+    pub async fn files(self) -> Vec<PathBuf> {
+        let dir = self.dir.clone();
+        let told = self.end().await;
+        let of = |state| {
+            let mut files: Vec<&str> =
+                told.iter().filter(|told| told.state == state).filter_map(|told| told.file.as_deref()).collect();
+            files.sort_unstable();
+            files
+        };
+        assert_eq!(of(RecordingState::Started), of(RecordingState::Finished), "{told:?}");
+        assert!(told.iter().all(|told| told.error.is_none()), "{told:?}");
+        of(RecordingState::Finished).into_iter().map(|file| dir.join(file)).collect()
+    }
+
+    /// Records a sample that becomes one file.
+    pub async fn record(mut self, sample: &Sample, codecs: &[Codec]) -> PathBuf {
+        self.play(sample, codecs).await;
+        let files = self.files().await;
+        let [file] = files.as_slice() else {
+            panic!("{files:?}");
+        };
+        file.clone()
     }
 
     /// The next thing that the recorder tells of a file.
     pub async fn told(&mut self) -> Told {
         loop {
             let request = timeout(PATIENCE, self.port.requests.recv()).await.expect("the recorder tells nothing");
-            match request.expect("the recorder is gone") {
-                Request::Order(Order::Recording { recording, state, file, error }) => {
-                    return Told { recording, state, file, error };
-                }
-                Request::Order(Order::Keyframe(_)) => self.keyframes_asked += 1,
-                Request::Order(Order::Recordable(codecs)) => self.recordable.push(codecs),
-                other => panic!("{other:?}"),
+            let request = request.expect("the recorder is gone");
+            if let Some(told) = sort(request, &mut self.recordable, &mut self.keyframes_asked) {
+                return told;
             }
         }
     }
+}
+
+fn sort(request: Request, recordable: &mut Vec<CodecSet>, keyframes_asked: &mut usize) -> Option<Told> {
+    match request {
+        Request::Order(Order::Recording { recording, state, file, error }) => {
+            return Some(Told { recording, state, file, error });
+        }
+        Request::Order(Order::Keyframe(_)) => *keyframes_asked += 1,
+        Request::Order(Order::Recordable(codecs)) => recordable.push(codecs),
+        other => panic!("{other:?}"),
+    }
+    None
 }
 
 /// Sends a sample's packets as fast as they are taken, as if it had begun at `begin`.
