@@ -88,6 +88,17 @@ impl Desk {
         *self.space.borrow()
     }
 
+    /// Tells the hub what can be recorded, given whether there is space.
+    pub fn tell_recordable(&self, has_space: bool) {
+        let min_free_bytes = self.config.min_free_bytes;
+        if has_space {
+            tracing::debug!(min_free_bytes, "there is free space: broadcasts are recorded");
+        } else {
+            tracing::error!(min_free_bytes, "too little free space: nothing is recorded");
+        }
+        self.order(Order::Recordable(if has_space { self.codecs } else { CodecSet::EMPTY }));
+    }
+
     /// Whether a codec can be taken on now, with the right to transcode where it needs one; else why not.
     pub fn admit(&self, codec: Codec) -> Result<Option<OwnedSemaphorePermit>, String> {
         if !self.codecs.contains(codec) {

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
-use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
 use crate::signal::{BroadcastId, RoomId};
 
@@ -33,6 +33,9 @@ const LOCK: &str = ".onair.lock";
 const SAME_SECOND_MAX: u32 = 1000;
 
 const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]-[hour][minute][second]");
+
+/// How long such a stamp is.
+const STAMP_CHARACTERS: usize = 15;
 
 /// One recording's three paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +160,7 @@ impl DirectoryLock {
 }
 
 /// A file found below the root, two directories deep.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     /// Whose it is.
     pub broadcast: BroadcastId,
@@ -194,10 +197,12 @@ fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
-/// When the recording of this name began.
-pub fn began(file_name: &str) -> Option<OffsetDateTime> {
-    let stamp = file_name.get(..15)?;
-    time::PrimitiveDateTime::parse(stamp, STAMP).ok().map(time::PrimitiveDateTime::assume_utc)
+/// When the recording of this name began, and its number among those of that second.
+pub fn began(file_name: &str) -> Option<(OffsetDateTime, u32)> {
+    let (stamp, rest) = file_name.split_at_checked(STAMP_CHARACTERS)?;
+    let began = PrimitiveDateTime::parse(stamp, STAMP).ok()?.assume_utc();
+    let number = rest.strip_prefix('-').and_then(|rest| rest.split('.').next()?.parse().ok());
+    Some((began, number.unwrap_or(1)))
 }
 
 /// The recordings that a server left unfinished. What it was completing is removed: it begins anew.
@@ -238,4 +243,90 @@ pub fn is_open(path: &Path) -> bool {
         };
         descriptors.filter_map(Result::ok).any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == path))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    fn temporary_dir(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("onair-files-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn files_of_one_second_get_numbers_and_never_replace_each_other() {
+        let dir = temporary_dir("names");
+        let broadcast = "room/user".parse().unwrap();
+        let now = datetime!(2026-02-03 04:05:06 UTC);
+        let first = RecordingPath::reserve(&dir, &broadcast, now).unwrap();
+        assert_eq!(first.name(), "room/user/20260203-040506.mp4");
+        assert_eq!(first.part_name(), "room/user/20260203-040506.part.mp4");
+        fs::write(first.temporary(), "first").unwrap();
+        first.publish().unwrap();
+        let second = RecordingPath::reserve(&dir, &broadcast, now).unwrap();
+        let third = RecordingPath::reserve(&dir, &broadcast, now).unwrap();
+        assert_eq!(
+            (second.name().as_str(), third.name().as_str()),
+            ("room/user/20260203-040506-2.mp4", "room/user/20260203-040506-3.mp4")
+        );
+        fs::write(second.finished(), "someone else's").unwrap();
+        fs::write(second.temporary(), "second").unwrap();
+        assert_eq!(second.publish().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(second.finished()).unwrap(), "someone else's");
+        assert!(second.part().exists(), "what was recorded is not lost");
+        assert_eq!(fs::read_to_string(first.finished()).unwrap(), "first");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_name_tells_when_the_recording_began() {
+        let at = datetime!(2026-02-03 04:05:06 UTC);
+        assert_eq!(began("20260203-040506.mp4"), Some((at, 1)));
+        assert_eq!(began("20260203-040506-12.part.mp4"), Some((at, 12)));
+        for name in ["", "holiday.mp4", "20261303-040506.mp4", "ää20260203-040506"] {
+            assert_eq!(began(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_lies_where_recordings_lie_is_unfinished() {
+        let dir = temporary_dir("unfinished");
+        fs::create_dir_all(dir.join("room/user")).unwrap();
+        fs::create_dir_all(dir.join(".hidden/user")).unwrap();
+        for name in ["room/user/20260203-040506.part.mp4", "room/user/mine.part.mp4", "room/user/20260203-040507.mp4"] {
+            fs::write(dir.join(name), "").unwrap();
+        }
+        fs::write(dir.join("room/user/20260203-040508.tmp"), "").unwrap();
+        fs::write(dir.join(".hidden/user/20260203-040506.part.mp4"), "").unwrap();
+        let left: Vec<String> = unfinished(&dir).unwrap().iter().map(RecordingPath::name).collect();
+        assert_eq!(left, ["room/user/20260203-040506.mp4"]);
+        assert!(!dir.join("room/user/20260203-040508.tmp").exists());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_open_while_a_process_holds_it() {
+        let dir = temporary_dir("open");
+        let path = dir.join("file");
+        let file = File::create(&path).unwrap();
+        assert!(is_open(&path));
+        drop(file);
+        assert!(!is_open(&path));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_lock_is_one_for_all() {
+        let dir = temporary_dir("lock");
+        let lock = DirectoryLock::take(&dir).unwrap();
+        assert!(lock.is_some());
+        assert!(DirectoryLock::take(&dir).unwrap().is_none());
+        drop(lock);
+        assert!(DirectoryLock::take(&dir).unwrap().is_some());
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

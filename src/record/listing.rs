@@ -42,14 +42,14 @@ pub struct RecordingFile {
 ///
 /// Where `root` cannot be read.
 pub fn list(root: &Path) -> io::Result<Vec<RecordingFile>> {
-    let mut found: Vec<(OffsetDateTime, Found)> = find(root, ENTRIES_MAX)?
+    let mut found: Vec<((OffsetDateTime, u32), Found)> = find(root, ENTRIES_MAX)?
         .into_iter()
         .filter(|found| found.file_name.ends_with(".mp4"))
         .filter_map(|found| Some((began(&found.file_name)?, found)))
         .collect();
-    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| b.1.file_name.cmp(&a.1.file_name)));
+    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     // A file that vanished between the two looks is not listed.
-    let files = found.into_iter().filter_map(|(began, found)| describe(root, began, found));
+    let files = found.into_iter().filter_map(|((began, _), found)| describe(root, began, found));
     Ok(files.take(LISTED_MAX).collect())
 }
 

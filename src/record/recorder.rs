@@ -18,7 +18,6 @@ use super::probe::{Ability, probe};
 use super::session::Session;
 use super::space;
 use crate::handle::{HubHandle, NewRecording};
-use crate::hub::io::Order;
 use crate::rtp::codec::CodecSet;
 
 /// How often a file of an earlier server is looked at while its ffmpeg still runs.
@@ -75,11 +74,12 @@ impl Recorder {
         let has_space = space::is_enough(space::free_bytes(&config.dir), config.min_free_bytes, true);
         let (space_sender, space) = watch::channel(has_space);
         let desk = Arc::new(Desk::new(config, handle, codecs, stopped, space));
+        desk.tell_recordable(has_space);
         let (token, ended) = mpsc::channel(1);
         if !codecs.is_empty() {
             tokio::spawn(complete_left(Arc::clone(&desk), token.clone(), left));
         }
-        tokio::spawn(watch_space(Arc::clone(&desk), space_sender, codecs));
+        tokio::spawn(watch_space(Arc::clone(&desk), space_sender));
         tokio::spawn(supervise(Arc::clone(&desk), token, new_recordings));
         Ok(Self { desk, codecs, stop, ended, _lock: lock })
     }
@@ -132,32 +132,23 @@ async fn supervise(desk: Arc<Desk>, token: Token, mut new_recordings: mpsc::Rece
     }
 }
 
-/// Looks at the disk now and then, and tells the hub what can be recorded.
-async fn watch_space(desk: Arc<Desk>, space: watch::Sender<bool>, codecs: CodecSet) {
+/// Looks at the disk now and then, and tells the hub when that changes what can be recorded.
+async fn watch_space(desk: Arc<Desk>, space: watch::Sender<bool>) {
     let mut stop = desk.stop.clone();
     let mut ticks = interval(space::INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
     loop {
         tokio::select! {
             () = stopped(&mut stop) => return,
             _ = ticks.tick() => {}
         }
-        let (was_enough, min_free_bytes) = (*space.borrow(), desk.config.min_free_bytes);
+        let was_enough = *space.borrow();
         let free_bytes = space::free_bytes(&desk.config.dir);
-        let is_enough = space::is_enough(free_bytes, min_free_bytes, was_enough);
-        space.send_replace(is_enough);
-        let recordable = if is_enough { codecs } else { CodecSet::EMPTY };
-        if told == Some(recordable) {
-            continue;
+        let is_enough = space::is_enough(free_bytes, desk.config.min_free_bytes, was_enough);
+        if is_enough != was_enough {
+            space.send_replace(is_enough);
+            desk.tell_recordable(is_enough);
         }
-        if !is_enough {
-            tracing::error!(free_bytes, min_free_bytes, "too little free space: nothing is recorded");
-        } else if told.is_some() {
-            tracing::info!(free_bytes, "there is free space again: broadcasts are recorded");
-        }
-        told = Some(recordable);
-        desk.order(Order::Recordable(recordable));
     }
 }
 

@@ -11,6 +11,9 @@ use crate::hub::io::MediaPacket;
 /// in no hurry.
 pub const WAIT: Duration = Duration::from_millis(500);
 
+/// How long the first packets of an epoch are held: the very first may have been overtaken.
+pub const BEGIN_WAIT: Duration = Duration::from_millis(200);
+
 /// Packets held behind a hole, at most; more closes the hole at once. Half a second of 20 Mbit/s.
 pub const HELD_MAX_PACKETS: usize = 1024;
 
@@ -27,7 +30,9 @@ pub enum Ordered {
 #[derive(Debug, Default)]
 pub struct Reorder {
     epoch: Option<u32>,
-    next: u64,
+    /// The next sequence number; none while the first packets of an epoch are held.
+    next: Option<u64>,
+    began: Option<Instant>,
     held: BTreeMap<u64, MediaPacket>,
     /// Packets given up as lost.
     pub lost: u64,
@@ -47,10 +52,12 @@ impl Reorder {
             _ => {
                 self.flush(out);
                 self.epoch = Some(packet.epoch);
-                self.next = packet.sequence;
+                self.next = None;
+                self.began = Some(packet.arrival);
             }
         }
-        if packet.sequence < self.next || self.held.contains_key(&packet.sequence) {
+        let is_past = self.next.is_some_and(|next| packet.sequence < next);
+        if is_past || self.held.contains_key(&packet.sequence) {
             self.late = self.late.saturating_add(1);
             return;
         }
@@ -63,7 +70,12 @@ impl Reorder {
 
     /// Gives up the holes that have been open for longer than [`WAIT`].
     pub fn release(&mut self, now: Instant, out: &mut Vec<Ordered>) {
-        while self.held.first_key_value().is_some_and(|(_, first)| now.saturating_duration_since(first.arrival) >= WAIT)
+        let has_waited = |since: Instant, wait| now.saturating_duration_since(since) >= wait;
+        if self.next.is_none() && self.began.is_some_and(|began| has_waited(began, BEGIN_WAIT)) {
+            self.begin(out);
+        }
+        while self.next.is_some()
+            && self.held.first_key_value().is_some_and(|(_, first)| has_waited(first.arrival, WAIT))
         {
             self.close_gap(out);
         }
@@ -76,19 +88,27 @@ impl Reorder {
         }
     }
 
+    /// The lowest number that has come is the first.
+    fn begin(&mut self, out: &mut Vec<Ordered>) {
+        self.next = self.held.first_key_value().map(|(&first, _)| first);
+        self.drain(out);
+    }
+
     fn close_gap(&mut self, out: &mut Vec<Ordered>) {
-        let Some((&first, _)) = self.held.first_key_value() else {
-            return;
+        let (Some(next), Some((&first, _))) = (self.next, self.held.first_key_value()) else {
+            return self.begin(out);
         };
-        self.lost = self.lost.saturating_add(first.saturating_sub(self.next));
-        self.next = first;
+        self.lost = self.lost.saturating_add(first.saturating_sub(next));
+        self.next = Some(first);
         out.push(Ordered::Gap);
         self.drain(out);
     }
 
     fn drain(&mut self, out: &mut Vec<Ordered>) {
-        while let Some(packet) = self.held.remove(&self.next) {
-            self.next = self.next.wrapping_add(1);
+        while let Some(next) = self.next
+            && let Some(packet) = self.held.remove(&next)
+        {
+            self.next = Some(next.wrapping_add(1));
             out.push(Ordered::Packet(packet));
         }
     }
@@ -121,11 +141,16 @@ mod tests {
     #[test]
     fn packets_that_overtook_each_other_come_out_in_order_and_once() {
         let (start, mut reorder, mut out) = (Instant::now(), Reorder::default(), Vec::new());
-        for sequence in [10, 12, 13, 12, 11, 11, 14] {
+        for sequence in [11, 10, 12, 14, 12] {
             reorder.push(packet(start, sequence, 0), &mut out);
         }
-        assert_eq!(sequences(&out), [10, 11, 12, 13, 14]);
-        assert_eq!((reorder.lost, reorder.late), (0, 2));
+        assert_eq!(sequences(&out), [0_u64; 0], "the first may still come");
+        reorder.release(start + BEGIN_WAIT, &mut out);
+        for sequence in [15, 14, 13, 13, 16] {
+            reorder.push(packet(start, sequence, 200), &mut out);
+        }
+        assert_eq!(sequences(&out), [10, 11, 12, 13, 14, 15, 16]);
+        assert_eq!((reorder.lost, reorder.late), (0, 3));
     }
 
     #[test]
@@ -146,8 +171,9 @@ mod tests {
     fn a_full_buffer_gives_up_its_hole() {
         let (start, mut reorder, mut out) = (Instant::now(), Reorder::default(), Vec::new());
         reorder.push(packet(start, 1, 0), &mut out);
+        reorder.release(start + BEGIN_WAIT, &mut out);
         for sequence in 0..=HELD_MAX_PACKETS as u64 {
-            reorder.push(packet(start, 3 + sequence, 0), &mut out);
+            reorder.push(packet(start, 3 + sequence, 200), &mut out);
         }
         assert_eq!(out.len(), HELD_MAX_PACKETS + 3);
         assert_eq!(reorder.lost, 1);
@@ -159,6 +185,7 @@ mod tests {
         reorder.push(packet(start, 9000, 0), &mut out);
         reorder.push(MediaPacket { epoch: 1, ..packet(start, 5, 0) }, &mut out);
         reorder.push(packet(start, 9001, 0), &mut out);
+        reorder.flush(&mut out);
         assert_eq!(sequences(&out), [9000, 5]);
         assert_eq!((reorder.lost, reorder.late), (0, 1));
     }

@@ -308,3 +308,140 @@ fn ntp_distance_ns(a: u64, b: u64) -> i64 {
     let fixed = i128::from(a.wrapping_sub(b).cast_signed());
     i64::try_from((fixed * 1_000_000_000) >> 32).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::codec::Codec;
+
+    /// A packet of sound or a picture whose timestamp is `media_ms` and that came at `arrival_ms`.
+    fn unit(start: Instant, kind: TrackKind, media_ms: u32, arrival_ms: u64, report: Option<SenderReport>) -> Unit {
+        let arrival = start + Duration::from_millis(arrival_ms);
+        match kind {
+            TrackKind::Audio => Unit::Sound(MediaPacket {
+                kind,
+                codec: Codec::Opus,
+                epoch: 0,
+                sequence: 0,
+                timestamp: (media_ms * 48).wrapping_sub(1000),
+                marker: false,
+                payload: Vec::new().into(),
+                arrival,
+                sender_report: report,
+            }),
+            TrackKind::Video => Unit::Picture(Picture {
+                codec: Codec::Vp8,
+                epoch: 0,
+                timestamp: (media_ms * 90).wrapping_sub(77_000),
+                payloads: Vec::new(),
+                is_keyframe: true,
+                size: None,
+                arrival,
+                sender_report: report,
+            }),
+        }
+    }
+
+    /// A report that says that the track's `media_ms` was at `ntp_ms` of the publisher's clock.
+    fn report(kind: TrackKind, media_ms: u32, ntp_ms: u64) -> SenderReport {
+        let rtp = match kind {
+            TrackKind::Audio => (media_ms * 48).wrapping_sub(1000),
+            TrackKind::Video => (media_ms * 90).wrapping_sub(77_000),
+        };
+        // The NTP seconds wrap in 2036; here they do at 5 s.
+        let ntp = (u64::from(u32::MAX - 4) << 32).wrapping_add((ntp_ms << 32) / 1000);
+        SenderReport { ntp, rtp }
+    }
+
+    /// By how many ms the picture of a media time stands behind the sound of the same one.
+    fn lags(placed: &[Placed], media_ms: impl Fn(&Unit) -> u32) -> Vec<i64> {
+        let at = |kind, ms| placed.iter().find(|p| p.unit.kind() == kind && media_ms(&p.unit) == ms).map(|p| p.at_ns);
+        let pictures = placed.iter().filter(|p| p.unit.kind() == TrackKind::Video);
+        let lags = pictures.filter_map(|p| Some((p.at_ns - at(TrackKind::Audio, media_ms(&p.unit))?) / 1_000_000));
+        lags.collect()
+    }
+
+    fn media_ms(unit: &Unit) -> u32 {
+        match unit {
+            Unit::Sound(sound) => sound.timestamp.wrapping_add(1000) / 48,
+            Unit::Picture(picture) => picture.timestamp.wrapping_add(77_000) / 90,
+        }
+    }
+
+    /// Feeds both tracks for `seconds`, pictures arriving `video_late_ms` later than sound.
+    fn run(seconds: u32, video_late_ms: u64, reports: impl Fn(TrackKind, u32) -> Option<SenderReport>) -> Vec<Placed> {
+        let (start, mut timeline, mut out) = (Instant::now(), Timeline::new(2), Vec::new());
+        for ms in (0..seconds * 1000).step_by(20) {
+            let sound = unit(start, TrackKind::Audio, ms, u64::from(ms) + 100, reports(TrackKind::Audio, ms));
+            timeline.admit(sound, &mut out);
+            if ms % 40 == 0 {
+                let late_ms = u64::from(ms) + 100 + video_late_ms;
+                let picture = unit(start, TrackKind::Video, ms, late_ms, reports(TrackKind::Video, ms));
+                timeline.admit(picture, &mut out);
+            }
+        }
+        timeline.flush(&mut out);
+        out
+    }
+
+    #[test]
+    fn reports_place_the_tracks_from_the_first_unit_on() {
+        let placed = run(3, 80, |kind, _| Some(report(kind, 0, 4000)));
+        assert_eq!(placed.len(), 225);
+        assert!(lags(&placed, media_ms).iter().all(|lag| *lag == 0), "{:?}", lags(&placed, media_ms));
+    }
+
+    #[test]
+    fn arrival_places_them_without_reports() {
+        let placed = run(3, 80, |_, _| None);
+        assert!(lags(&placed, media_ms).iter().all(|lag| *lag == 80), "{:?}", lags(&placed, media_ms));
+    }
+
+    #[test]
+    fn late_reports_move_the_picture_slowly_and_the_sound_never() {
+        let placed = run(10, 100, |kind, ms| (ms >= 2000).then(|| report(kind, 2000, 6000)));
+        let lags = lags(&placed, media_ms);
+        assert_eq!((lags[0], lags.last()), (100, Some(&0)));
+        assert!(lags.windows(2).all(|pair| pair[1] <= pair[0] && pair[0] - pair[1] <= 1), "{lags:?}");
+        let sound: Vec<i64> =
+            placed.iter().filter(|p| p.unit.kind() == TrackKind::Audio).map(|p| p.at_ns / 1000).collect();
+        assert!(sound.windows(2).all(|pair| (pair[1] - pair[0] - 20_000).abs() <= 1));
+    }
+
+    #[test]
+    fn a_drift_of_the_two_clocks_is_followed() {
+        // The sound's clock runs 200 ppm fast by the reports: 60 ms in five minutes.
+        let drift = |kind: TrackKind, ms: u32| {
+            let ntp_ms = u64::from(if kind == TrackKind::Audio { ms - ms / 5000 } else { ms });
+            Some(report(kind, ms, ntp_ms))
+        };
+        let placed = run(300, 0, drift);
+        assert!((58..=61).contains(lags(&placed, media_ms).last().unwrap()), "{:?}", lags(&placed, media_ms).last());
+    }
+
+    #[test]
+    fn reports_of_two_clocks_that_have_nothing_in_common_are_not_believed() {
+        let placed = run(3, 40, |kind, _| Some(report(kind, 0, if kind == TrackKind::Audio { 0 } else { 60_000 })));
+        assert!(lags(&placed, media_ms).iter().all(|lag| *lag == 40));
+    }
+
+    #[test]
+    fn a_timestamp_that_leaps_begins_a_clock_of_its_own() {
+        let (start, mut timeline, mut out) = (Instant::now(), Timeline::new(1), Vec::new());
+        for (media_ms, arrival_ms) in [(0, 0), (40, 40), (3_600_000, 80), (3_600_040, 120)] {
+            timeline.admit(unit(start, TrackKind::Video, media_ms, arrival_ms, None), &mut out);
+        }
+        let at_ms: Vec<i64> = out.iter().map(|placed| placed.at_ns / 1_000_000).collect();
+        assert_eq!(at_ms, [0, 40, 80, 120]);
+    }
+
+    #[test]
+    fn a_track_waits_for_its_place_no_longer_than_a_second() {
+        let (start, mut timeline, mut out) = (Instant::now(), Timeline::new(2), Vec::new());
+        timeline.admit(unit(start, TrackKind::Video, 0, 0, None), &mut out);
+        timeline.tick(start + Duration::from_millis(999), &mut out);
+        assert!(out.is_empty());
+        timeline.tick(start + SETTLE, &mut out);
+        assert_eq!(out.len(), 1);
+    }
+}

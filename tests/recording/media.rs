@@ -22,19 +22,10 @@ pub struct Stream {
     pub duration_s: f64,
 }
 
-fn run(program: &str, arguments: &[&str], file: &Path) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .arg(file)
-        .args(if program == "ffmpeg" { &["-f", "null", "-"][..] } else { &[] })
-        .output()
-        .unwrap();
+fn ffprobe(arguments: &[&str], file: &Path) -> String {
+    let output = Command::new("ffprobe").args(arguments).arg(file).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && errors.trim().is_empty(),
-        "{program} {arguments:?} {}: {errors}",
-        file.display()
-    );
+    assert!(output.status.success() && errors.trim().is_empty(), "{arguments:?} {}: {errors}", file.display());
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -45,7 +36,7 @@ fn number(value: &Value) -> f64 {
 /// The streams of a file: video first.
 pub fn streams(file: &Path) -> Vec<Stream> {
     let arguments = ["-v", "error", "-show_streams", "-show_packets", "-of", "json"];
-    let told: Value = serde_json::from_str(&run("ffprobe", &arguments, file)).unwrap();
+    let told: Value = serde_json::from_str(&ffprobe(&arguments, file)).unwrap();
     let packets = told["packets"].as_array().unwrap();
     let mut streams: Vec<Stream> = told["streams"]
         .as_array()
@@ -82,13 +73,11 @@ pub fn shown_size(file: &Path) -> (u16, u16) {
 /// How many pictures a decoder makes of a file, in which it finds no error.
 pub fn decoded_pictures(file: &Path) -> usize {
     let arguments = ["-v", "error", "-count_frames", "-select_streams", "v", "-show_entries", "stream=nb_read_frames"];
-    run("ffprobe", &[&arguments[..], &["-of", "csv=p=0"]].concat(), file).trim().parse().unwrap()
+    ffprobe(&[&arguments[..], &["-of", "csv=p=0"]].concat(), file).trim().parse().unwrap()
 }
 
 /// The values of a metadata key, each with its time in seconds.
 fn measured(file: &Path, filter: &[&str], key: &str) -> Vec<(f64, f64)> {
-    let output = run("ffmpeg", &["-nostdin", "-v", "error", "-i"], file);
-    assert!(output.is_empty());
     let arguments = [&["-nostdin", "-v", "error", "-copyts", "-i", file.to_str().unwrap()], filter].concat();
     let output = Command::new("ffmpeg").args(arguments).args(["-f", "null", "-"]).output().unwrap();
     assert!(output.status.success());

@@ -41,6 +41,8 @@ pub struct Sample {
     pub reports_from: Option<Duration>,
     /// The epoch of its packets.
     pub epoch: u32,
+    /// When its first timestamps were.
+    later: Duration,
 }
 
 /// Reads a sample; its name ends with its codec.
@@ -77,13 +79,30 @@ pub fn sample(name: &str) -> Sample {
         });
     }
     packets.sort_by_key(|packet| packet.at);
-    Sample { codec, packets, first: first.map(Option::unwrap), reports_from: Some(Duration::ZERO), epoch: 0 }
+    Sample {
+        codec,
+        packets,
+        first: first.map(Option::unwrap),
+        reports_from: Some(Duration::ZERO),
+        epoch: 0,
+        later: Duration::ZERO,
+    }
 }
 
 impl Sample {
     /// Leaves out what the test does not want.
     pub fn keep(mut self, wanted: impl Fn(&SamplePacket) -> bool) -> Self {
         self.packets.retain(wanted);
+        self
+    }
+
+    /// Loses packets by their place in the order of arrival.
+    pub fn losing(mut self, is_lost: impl Fn(usize) -> bool) -> Self {
+        let mut index = 0;
+        self.packets.retain(|_| {
+            index += 1;
+            !is_lost(index)
+        });
         self
     }
 
@@ -104,6 +123,39 @@ impl Sample {
             packet.at += delay(index, packet);
         }
         self.packets.sort_by_key(|packet| packet.at);
+        self
+    }
+
+    /// Plays it so many times, one time after the other, as one stream.
+    pub fn repeated(mut self, times: u32) -> Self {
+        let pictures = self.pictures() as u32;
+        let length = Duration::from_millis(u64::from(pictures) * 1000 / 30);
+        let once = self.packets.clone();
+        let numbers = |kind| once.iter().filter(|packet| packet.kind == kind).count() as u64;
+        for time in 1..times {
+            self.packets.extend(once.iter().cloned().map(|mut packet| {
+                let rate_hz = if packet.kind == TrackKind::Video { 90 } else { 48 };
+                packet.at += length * time;
+                packet.sequence += numbers(packet.kind) * u64::from(time);
+                let ticks = (u64::from(pictures) * 1000 * rate_hz / 30) as u32;
+                packet.timestamp = packet.timestamp.wrapping_add(ticks.wrapping_mul(time));
+                packet
+            }));
+        }
+        self.packets.sort_by_key(|packet| packet.at);
+        self
+    }
+
+    /// The same as another source sends it: later, and with numbers of its own.
+    pub fn from_another_source(mut self, epoch: u32, later: Duration) -> Self {
+        for packet in &mut self.packets {
+            packet.at += later;
+            packet.sequence += 1 << 20;
+            packet.timestamp = packet.timestamp.wrapping_add(0x1234_5678);
+        }
+        self.first = self.first.map(|first| first.wrapping_add(0x1234_5678));
+        self.epoch = epoch;
+        self.later = later;
         self
     }
 
@@ -131,9 +183,9 @@ impl Sample {
     pub fn media(&self, begin: Instant) -> impl Iterator<Item = MediaPacket> + '_ {
         self.packets.iter().map(move |packet| {
             let codec = if packet.kind == TrackKind::Video { self.codec } else { Codec::Opus };
-            let whole_s = packet.at.as_secs();
+            let whole_s = packet.at.saturating_sub(self.later).as_secs();
             let sender_report = self.reports_from.filter(|from| packet.at >= *from).map(|_| SenderReport {
-                ntp: NTP_BEGIN + (whole_s << 32),
+                ntp: NTP_BEGIN + (whole_s << 32) + ((self.later.as_micros() << 32) / 1_000_000) as u64,
                 rtp: self.first[usize::from(packet.kind == TrackKind::Audio)]
                     .wrapping_add(whole_s as u32 * codec.clock_rate_hz()),
             });

@@ -91,19 +91,18 @@ impl Stage {
         told
     }
 
-    /// Ends the recorder, and returns its files, which are all complete.
+    /// Ends the recorder, and returns its files in the order in which they began, all complete.
     pub async fn files(self) -> Vec<PathBuf> {
         let dir = self.dir.clone();
         let told = self.end().await;
         let of = |state| {
-            let mut files: Vec<&str> =
-                told.iter().filter(|told| told.state == state).filter_map(|told| told.file.as_deref()).collect();
-            files.sort_unstable();
-            files
+            let of_state = told.iter().filter(move |told| told.state == state);
+            of_state.filter_map(|told| told.file.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(of(RecordingState::Started), of(RecordingState::Finished), "{told:?}");
+        let (started, finished) = (of(RecordingState::Started), of(RecordingState::Finished));
+        assert!(started.len() == finished.len() && started.iter().all(|file| finished.contains(file)), "{told:?}");
         assert!(told.iter().all(|told| told.error.is_none()), "{told:?}");
-        of(RecordingState::Finished).into_iter().map(|file| dir.join(file)).collect()
+        started.into_iter().map(|file| dir.join(file)).collect()
     }
 
     /// Records a sample that becomes one file.

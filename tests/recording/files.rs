@@ -1,0 +1,179 @@
+//! Which files a broadcast becomes.
+
+use std::time::{Duration, Instant};
+
+use onair::record::list;
+use onair::rtp::codec::{Codec, TrackKind};
+use onair::signal::message::RecordingState;
+
+use super::media::{decoded_pictures, offsets, streams};
+use super::sample::{SamplePacket, sample};
+use super::stage::{Stage, config, empty_dir, feed};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sound_alone_and_picture_alone() {
+    let sound = sample("h264").only(TrackKind::Audio);
+    let file = Stage::new("sound-alone").await.record(&sound, &[Codec::Opus]).await;
+    let told = streams(&file);
+    assert_eq!((told.len(), told[0].codec.as_str()), (1, "opus"));
+    assert!((told[0].duration_s - sound.duration_of(TrackKind::Audio)).abs() < 0.1, "{told:?}");
+
+    let picture = sample("h264").only(TrackKind::Video);
+    let file = Stage::new("picture-alone").await.record(&picture, &[Codec::H264]).await;
+    let told = streams(&file);
+    assert_eq!((told.len(), told[0].codec.as_str(), told[0].packets), (1, "h264", picture.pictures()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_track_that_was_announced_and_never_comes() {
+    let picture = sample("vp9").only(TrackKind::Video);
+    let file = Stage::new("no-sound").await.record(&picture, &[Codec::Vp9, Codec::Opus]).await;
+    let told = streams(&file);
+    assert_eq!((told.len(), told[0].packets), (1, picture.pictures()), "{told:?}");
+
+    let sound = sample("vp9").only(TrackKind::Audio);
+    let file = Stage::new("no-picture").await.record(&sound, &[Codec::Vp9, Codec::Opus]).await;
+    let told = streams(&file);
+    assert_eq!((told.len(), told[0].codec.as_str()), (1, "opus"));
+    assert!((told[0].duration_s - sound.duration_of(TrackKind::Audio)).abs() < 0.1, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_comes_much_later_begins_a_file_of_both() {
+    let late = Duration::from_secs(8);
+    let sample = sample("h264").repeated(4).keep(|packet| packet.kind == TrackKind::Audio || packet.at >= late);
+    let mut stage = Stage::new("late-picture").await;
+    stage.play(&sample, &[Codec::H264, Codec::Opus]).await;
+    let files = stage.files().await;
+    let told: Vec<_> = files.iter().map(|file| streams(file)).collect();
+    assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2], "{told:?}");
+    assert!(told[0][0].duration_s > 8.0, "from the first sound on: {told:?}");
+    assert!(offsets(&files[1]).iter().all(|offset| offset.abs() < 0.05));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_codec_begins_a_file() {
+    let (before, after) = (sample("h264"), sample("vp9").from_another_source(1, Duration::from_millis(3100)));
+    let mut stage = Stage::new("codec-change").await;
+    let (_, packets) = stage.announce("room/user", &[Codec::H264, Codec::Opus]).await;
+    let begin = Instant::now();
+    feed(&packets, &before, begin).await;
+    feed(&packets, &after, begin).await;
+    drop(packets);
+    let files = stage.files().await;
+    assert_eq!(files.len(), 2, "{files:?}");
+    let told: Vec<_> = files.iter().map(|file| streams(file)).collect();
+    assert_eq!((told[0][0].codec.as_str(), told[0][0].packets), ("h264", before.pictures()));
+    assert_eq!((told[1][0].codec.as_str(), told[1][0].packets), ("vp9", after.pictures()));
+    assert!(files.iter().flat_map(|file| offsets(file)).all(|offset| offset.abs() < 0.05));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_source_goes_on_in_the_file() {
+    let before = sample("h264");
+    let after = sample("h264").from_another_source(1, Duration::from_millis(4500));
+    let mut stage = Stage::new("source-change").await;
+    let (_, packets) = stage.announce("room/user", &[Codec::H264, Codec::Opus]).await;
+    let begin = Instant::now();
+    feed(&packets, &before, begin).await;
+    feed(&packets, &after, begin).await;
+    drop(packets);
+    let files = stage.files().await;
+    assert_eq!(files.len(), 1, "{files:?}");
+    let told = streams(&files[0]);
+    assert_eq!(told[0].packets, before.pictures() + after.pictures());
+    assert!((told[0].duration_s - 7.6).abs() < 0.1, "{told:?}");
+    let offsets = offsets(&files[0]);
+    assert!(offsets.len() >= 6 && offsets.iter().all(|offset| offset.abs() < 0.05), "{offsets:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_that_comes_back_begins_a_file() {
+    let sample = sample("h264");
+    let mut stage = Stage::new("republish").await;
+    let first = stage.play(&sample, &[Codec::H264, Codec::Opus]).await;
+    let second = stage.play(&sample, &[Codec::H264, Codec::Opus]).await;
+    let dir = stage.dir.clone();
+    let told = stage.end().await;
+    let finished: Vec<_> = told.iter().filter(|told| told.state == RecordingState::Finished).collect();
+    assert_eq!(finished.len(), 2, "{told:?}");
+    assert!(
+        finished.iter().any(|told| told.recording == first) && finished.iter().any(|told| told.recording == second)
+    );
+    assert_ne!(finished[0].file, finished[1].file);
+
+    let listed = list(&dir).unwrap();
+    assert_eq!(listed.len(), 2);
+    for recording in &listed {
+        assert!(finished.iter().any(|told| told.file.as_ref() == Some(&recording.path)), "{recording:?}");
+        assert_eq!(recording.broadcast.to_string(), "room/user");
+        assert!((recording.duration_s - 3.1).abs() < 0.1, "{recording:?}");
+        assert_eq!(recording.size_bytes, std::fs::metadata(dir.join(&recording.path)).unwrap().len());
+        assert!(recording.started.ends_with('Z'), "{recording:?}");
+    }
+    assert!(listed[0].started >= listed[1].started, "newest first");
+}
+
+/// A number that looks random and is the same each time (SplitMix64).
+fn noise(seed: u64, index: usize) -> u64 {
+    let mut z = seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_that_overtake_each_other_cost_nothing() {
+    for seed in [1, 2] {
+        let delay = |index: usize, _: &SamplePacket| Duration::from_millis(noise(seed, index) % 120);
+        let shuffled = sample("h264").arriving(delay);
+        let file = Stage::new(&format!("shuffled-{seed}")).await.record(&shuffled, &[Codec::H264, Codec::Opus]).await;
+        assert_eq!(decoded_pictures(&file), shuffled.pictures(), "seed {seed}");
+        let offsets = offsets(&file);
+        assert!(offsets.len() >= 3 && offsets.iter().all(|offset| offset.abs() < 0.05), "seed {seed}: {offsets:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_after_losses_decodes_in_step() {
+    for (seed, name) in [(3, "h264"), (4, "vp8"), (5, "vp9")] {
+        let whole = sample(name).repeated(4);
+        let lossy = whole.clone().losing(|index| noise(seed, index) % 200 == 0);
+        let mut stage = Stage::new(&format!("lossy-{name}")).await;
+        let (_, packets) = stage.announce("room/user", &[lossy.codec, Codec::Opus]).await;
+        feed(&packets, &lossy, Instant::now()).await;
+        drop(packets);
+        assert_eq!(stage.told().await.state, RecordingState::Started);
+        let finished = stage.told().await;
+        assert_eq!(finished.state, RecordingState::Finished, "{finished:?}");
+        assert!(stage.keyframes_asked > 0, "a loss asks for a keyframe");
+        let metrics = stage.recorder.metrics();
+        assert!(metrics.packets_dropped > 0 && metrics.packets > 0, "{metrics:?}");
+        let file = stage.dir.join(finished.file.unwrap());
+        let decoded = decoded_pictures(&file);
+        println!("seed {seed}: {decoded} of {} pictures, {metrics:?}", whole.pictures());
+        assert!(decoded > 0 && decoded < whole.pictures());
+        let offsets = offsets(&file);
+        assert!(!offsets.is_empty() && offsets.iter().all(|offset| offset.abs() < 0.05), "seed {seed}: {offsets:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_not_written_to() {
+    let dir = empty_dir("full-disk");
+    let mut config = config(&dir);
+    config.min_free_bytes = u64::MAX / 2;
+    let mut stage = Stage::with(config).await.unwrap();
+    stage.play(&sample("h264"), &[Codec::H264, Codec::Opus]).await;
+    let (recorder, mut port) = (stage.recorder, stage.port);
+    recorder.finish(Duration::from_secs(30)).await;
+    let mut recordable = Vec::new();
+    while let Ok(request) = port.requests.try_recv() {
+        match request {
+            onair::handle::Request::Order(onair::hub::io::Order::Recordable(codecs)) => recordable.push(codecs),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(recordable.iter().all(|codecs| codecs.is_empty()) && !recordable.is_empty());
+    assert_eq!(list(&dir).unwrap(), []);
+}
