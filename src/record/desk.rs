@@ -23,7 +23,7 @@ use crate::signal::BroadcastId;
 use crate::signal::message::RecordingState;
 
 /// How long ffmpeg may take to end its file when its input has ended.
-const END_MAX: Duration = Duration::from_secs(8);
+const END_MAX: Duration = Duration::from_secs(20);
 
 /// Where and with what to record.
 #[derive(Debug, Clone)]

@@ -12,8 +12,8 @@ use super::feed::Feed;
 use super::ffmpeg::{Input, Process};
 use crate::rtp::codec::{Codec, CodecSet, TrackKind};
 
-/// How long one try may take. Each takes a tenth of a second on a quiet machine.
-const TRY_MAX: Duration = Duration::from_secs(10);
+/// How long one try may take before ffmpeg counts as hung. Each needs a tenth of a second of a core.
+const TRY_MAX: Duration = Duration::from_secs(30);
 
 /// Pictures, or packets of sound, that are sent.
 const UNITS: u64 = 3;

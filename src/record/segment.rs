@@ -19,7 +19,7 @@ use crate::hub::io::MediaPacket;
 use crate::rtp::codec::TrackKind;
 
 /// How long a dying ffmpeg may take to tell why.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A file that is being written.
 #[derive(Debug)]

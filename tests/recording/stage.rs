@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::sample::Sample;
 
 /// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the recorder told about a file.
 #[derive(Debug, Clone, PartialEq)]
