@@ -94,6 +94,9 @@ impl Hub {
         tracing::info!(session = session.map(|session| session.0), broadcast = %id, "live");
         for peer in self.rooms.subscribers(&id.room) {
             self.tell(peer, &id, |broadcast| ServerMessage::BroadcasterConnected { broadcast });
+            if let Some(subscriber) = self.peers.get_mut(peer).and_then(Peer::subscriber_mut) {
+                subscriber.note_begun(&id);
+            }
             self.negotiate(now, peer);
         }
     }

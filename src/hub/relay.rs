@@ -154,9 +154,8 @@ impl Hub {
         let Some(track) = broadcast.track_mut(TrackKind::Video) else {
             return;
         };
-        // Asked for even while no packet has told the source: what is due must move on, or the timer spins for ever.
-        if track.keyframes.take(now) {
-            if let (Some(source), Some(publisher)) = (track.source, publisher) {
+        if let (Some(source), Some(publisher)) = (track.source, publisher) {
+            if track.keyframes.take(now) {
                 let sent = self.peers.get_mut(publisher).map(|peer| {
                     peer.guard(|rtc| {
                         if let Some(stream) = rtc.direct_api().stream_rx(&source.ssrc.into()) {

@@ -253,8 +253,13 @@ impl Hub {
         let Some(subscriber) = peer.subscriber_mut() else {
             return;
         };
-        for lane in &mut subscriber.lanes {
-            let Some(current) = lane.current.clone() else {
+        let carried: Vec<_> = subscriber.lanes.iter().map(|lane| lane.current.clone()).collect();
+        for (index, current) in carried.into_iter().enumerate() {
+            // While an exchange is under way, a lane may still carry what a selection has left out.
+            let Some(current) = current.filter(|current| subscriber.wants(current)) else {
+                continue;
+            };
+            let Some(lane) = subscriber.lanes.get_mut(index) else {
                 continue;
             };
             let Some(found) = self.rooms.find(&current) else {

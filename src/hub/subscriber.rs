@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use str0m::Rtc;
-use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::change::{SdpAnswer, SdpApi, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind, Mid};
 
 use super::config::DEADLINE;
@@ -78,6 +78,8 @@ pub struct Lane {
     last: Option<BroadcastId>,
     kinds: [bool; 2],
     slots: [Option<Slot>; 2],
+    /// The broadcast it carries began after the last offer was made: another is owed, even if no m-line changes.
+    begun: bool,
 }
 
 impl Lane {
@@ -89,6 +91,17 @@ impl Lane {
     /// Its m-lines.
     pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.slots.iter_mut().flatten()
+    }
+
+    /// Makes its m-lines, as they are, part of the next offer; packets wait for the answer, which shows that the client
+    /// has learned what they now carry.
+    fn offer_again(&mut self, api: &mut SdpApi<'_>) {
+        for slot in self.slots_mut().filter(|slot| slot.offered && !slot.rejected) {
+            // str0m offers what has changed, be it there and back.
+            api.set_direction(slot.mid, Direction::Inactive);
+            api.set_direction(slot.mid, Direction::SendOnly);
+            slot.accepted = false;
+        }
     }
 }
 
@@ -205,6 +218,7 @@ impl Subscriber {
                 last: None,
                 kinds: [true; 2],
                 slots: [None, None],
+                begun: false,
             });
         }
         let Some(place) = self.lanes.first_mut().and_then(|lane| lane.slots.get_mut(kind as usize)) else {
@@ -216,6 +230,13 @@ impl Subscriber {
             slot.offered = true;
             slot.accepted = true;
             *place = Some(slot);
+        }
+    }
+
+    /// A broadcast went live, perhaps one that a lane carries since before it was gone for a moment.
+    pub fn note_begun(&mut self, broadcast: &BroadcastId) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.current.as_ref() == Some(broadcast)) {
+            lane.begun = true;
         }
     }
 
@@ -254,6 +275,7 @@ impl Subscriber {
                     last: None,
                     kinds: [false; 2],
                     slots: [None, None],
+                    begun: false,
                 });
                 self.lanes.last_mut()
             } else {
@@ -264,6 +286,7 @@ impl Subscriber {
                     lane.current = Some(wanted.broadcast.clone());
                     lane.last = Some(wanted.broadcast.clone());
                     lane.kinds = wanted.kinds;
+                    lane.begun = true;
                 }
                 None => refused.push(wanted.broadcast.clone()),
             }
@@ -287,6 +310,7 @@ impl Subscriber {
             self.has_channel = true;
         }
         for lane in &mut self.lanes {
+            let mut unchanged = std::mem::take(&mut lane.begun) && lane.current.is_some();
             for kind in [TrackKind::Audio, TrackKind::Video] {
                 let send = lane.kinds.get(kind as usize).copied().unwrap_or(false);
                 let Some(place) = lane.slots.get_mut(kind as usize) else {
@@ -303,6 +327,7 @@ impl Subscriber {
                         let mut slot = Slot::new(mid, kind);
                         slot.offered = true;
                         *place = Some(slot);
+                        unchanged = false;
                     }
                     None => {}
                     Some(slot) if slot.rejected || slot.offered == send => {}
@@ -311,8 +336,12 @@ impl Subscriber {
                         api.set_direction(slot.mid, direction);
                         slot.offered = send;
                         slot.accepted = false;
+                        unchanged = false;
                     }
                 }
+            }
+            if unchanged {
+                lane.offer_again(&mut api);
             }
         }
         let restart = self.restart.take();

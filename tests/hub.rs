@@ -1,0 +1,18 @@
+//! The hub, driven on a simulated network by real clients, through whole lives of broadcasts and viewers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and names its seed"
+)]
+
+#[path = "hub/first_frames.rs"]
+mod first_frames;
+#[path = "hub/returns.rs"]
+mod returns;
+#[allow(dead_code, reason = "other tests share it: none needs all of it")]
+mod simulation;
+#[path = "hub/walls.rs"]
+mod walls;
