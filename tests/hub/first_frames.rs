@@ -151,7 +151,7 @@ fn a_viewer_that_joins_through_losses_gets_its_picture_all_the_same() {
         let stretch = stretch(&sim[viewer], video);
         let keyframe =
             stretch.iter().rposition(|packet| encoder.sent[packet.token.index as usize].starts_keyframe).unwrap();
-        assert!(stretch[keyframe].at > asked && stretch[keyframe].at < asked + secs(1));
+        assert!(stretch[keyframe].at > asked);
         assert_whole(&stretch[keyframe..], encoder);
     });
 }
