@@ -39,6 +39,8 @@ pub struct Track {
     pub keyframes: KeyframeRequests,
     /// Where its keyframes begin.
     pub keyframe_start: KeyframeStart,
+    /// The epoch and the highest sequence number that came.
+    latest: Option<(u32, u64)>,
 }
 
 /// The stream that feeds a track.
@@ -67,7 +69,17 @@ impl Track {
             fanout: Fanout::default(),
             keyframes: KeyframeRequests::default(),
             keyframe_start: KeyframeStart::default(),
+            latest: None,
         }
+    }
+
+    /// Takes note of a packet, and tells whether it is newer than all before it.
+    pub fn advances(&mut self, epoch: u32, sequence: u64) -> bool {
+        let advances = self.latest.is_none_or(|latest| latest < (epoch, sequence));
+        if advances {
+            self.latest = Some((epoch, sequence));
+        }
+        advances
     }
 
     /// When a keyframe can be asked for; not before there is a source to ask.

@@ -70,7 +70,11 @@ impl Hub {
         let Some(track) = broadcast.track_mut(kind) else {
             return;
         };
-        let starts = kind == TrackKind::Audio || track.keyframe_start.observe(codec, &media.payload, media.timestamp);
+        // What was retransmitted or overtaken begins no picture: who waits has been denied packets that follow it, and who
+        // asked did so after it was made.
+        let is_newest = track.advances(source.epoch, media.sequence);
+        let begins = track.keyframe_start.observe(codec, &media.payload, media.timestamp);
+        let starts = kind == TrackKind::Audio || (begins && is_newest);
         if starts && kind == TrackKind::Video {
             track.keyframes.arrived();
         }
