@@ -74,8 +74,10 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
 pub async fn recordings(State(state): State<AppState>) -> Result<Response, Problem> {
     let dir = state.record_dir().to_owned();
     let turn = tokio::time::timeout(LISTING_DEADLINE, state.listing_turn()).await;
-    let _turn = turn.map_err(|_| Problem::signaling(ErrorCode::TooMany, "too many ask for the recordings at once"))?;
-    let listed = tokio::task::spawn_blocking(move || record::list(&dir)).await;
+    let turn = turn.map_err(|_| Problem::signaling(ErrorCode::TooMany, "too many ask for the recordings at once"))?;
+    // The turn goes with the reading, which goes on when the client has hung up.
+    let read = move || (record::list(&dir), turn).0;
+    let listed = tokio::task::spawn_blocking(read).await;
     let recordings = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
         Ok(recordings) => recordings,
         // Nothing was recorded yet.

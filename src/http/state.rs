@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::metrics::{HttpMetrics, Source};
 use super::origin::AllowedOrigin;
@@ -33,7 +33,7 @@ struct Shared {
     config: HttpConfig,
     handle: HubHandle,
     resources: ResourceTable,
-    listings: Semaphore,
+    listings: Arc<Semaphore>,
     metrics: HttpMetrics,
     sources: Vec<Source>,
     stopping: watch::Receiver<bool>,
@@ -48,7 +48,7 @@ impl AppState {
     #[must_use]
     pub fn new(config: HttpConfig, handle: HubHandle, sources: Vec<Source>, stopping: watch::Receiver<bool>) -> Self {
         let resources = ResourceTable::default();
-        let listings = Semaphore::new(LISTINGS_MAX);
+        let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
         Self(Arc::new(Shared {
             config,
             handle,
@@ -97,9 +97,9 @@ impl AppState {
     }
 
     /// A turn to list the recordings, for as long as it is held.
-    pub(super) async fn listing_turn(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn listing_turn(&self) -> Option<OwnedSemaphorePermit> {
         // Nobody closes it.
-        self.0.listings.acquire().await.ok()
+        Arc::clone(&self.0.listings).acquire_owned().await.ok()
     }
 
     pub(super) fn sources(&self) -> &[Source] {

@@ -136,7 +136,7 @@ where
     let end = loop {
         let step = tokio::select! {
             signal = talk.session.recv() => match signal {
-                Some(signal) => talk.say(&signal).await,
+                Some(signal) => talk.pass_on(&signal).await,
                 None if *stopping.borrow() => Err(End::Closed(Verdict::GOING_AWAY)),
                 None => Err(End::Closed(Verdict::TOO_SLOW)),
             },
@@ -224,6 +224,15 @@ where
                 let message = ServerMessage::error(ErrorCode::TooMany, error.to_string());
                 self.say(&Signal { id: request.id, message }).await
             }
+        }
+    }
+
+    async fn pass_on(&mut self, signal: &Signal) -> Result<(), End> {
+        self.say(signal).await?;
+        match signal.message {
+            // The hub has not taken this session in, and will not.
+            ServerMessage::Error { code: ErrorCode::TooMany, fatal: true, .. } => Err(End::Closed(Verdict::BUSY)),
+            _ => Ok(()),
         }
     }
 
@@ -487,6 +496,19 @@ mod tests {
         let mut line = line(1 << 16).await;
         line.signals = None;
         assert_eq!(close_code(&mut line.client).await, 1008);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_the_hub_does_not_take_in_is_closed_and_told_why() {
+        let mut line = line(1 << 16).await;
+        let signals = line.signals.take().unwrap();
+        signals.send(ServerMessage::fatal(ErrorCode::NameTaken, "taken over").into()).await.unwrap();
+        signals.send(ServerMessage::fatal(ErrorCode::TooMany, "full").into()).await.unwrap();
+        for code in ["name-taken", "too-many"] {
+            let Message::Text(error) = line.client.next().await.unwrap().unwrap() else { panic!("no error") };
+            assert!(error.contains(code), "{error}");
+        }
+        assert_eq!(close_code(&mut line.client).await, 1013);
     }
 
     #[tokio::test(start_paused = true)]
