@@ -52,8 +52,8 @@ pub struct Config {
 
     /// What clients are told to send media to; may be given again
     ///
-    /// Needed behind 1:1 NAT or in Docker. With a port where that differs from ours: 203.0.113.7:40000 or
-    /// [2001:db8::7]:40000. [default: the address bound to, or each interface's]
+    /// Needed behind 1:1 NAT or in Docker. With a port where that differs from ours: `203.0.113.7:40000` or
+    /// `[2001:db8::7]:40000`. Without it: the address bound to, or each interface's.
     #[arg(long, env = "ONAIR_PUBLIC_IP", value_name = "IP[:PORT]", value_delimiter = ',', hide_env_values = true)]
     #[arg(help_heading = "Network", action = ArgAction::Append)]
     pub public_ip: Vec<PublicIp>,
@@ -65,7 +65,7 @@ pub struct Config {
 
     /// Web origin besides the server's own that may use the WebSocket, WHIP/WHEP and API; may be given again
     ///
-    /// Like https://example.com, or * for any. Behind a proxy that speaks HTTPS, name the address in the browser's bar.
+    /// Like `https://example.com`, or `*` for any. Behind a proxy that speaks HTTPS, name the address in the browser's bar.
     #[arg(long, env = "ONAIR_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', hide_env_values = true)]
     #[arg(help_heading = "Network", action = ArgAction::Append)]
     pub allow_origin: Vec<AllowedOrigin>,

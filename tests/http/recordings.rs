@@ -80,7 +80,8 @@ async fn the_list_names_recordings_and_nothing_else() {
     assert_eq!((list.status, list.header("cache-control")), (200, Some("no-store")));
     let list = list.json();
     let paths: Vec<_> = list.as_array().unwrap().iter().map(|entry| entry["path"].as_str().unwrap()).collect();
-    assert_eq!(paths, ["room/user/20260102-030405.mp4", "room/user/20260102-030405-2.part.mp4"]);
+    // Newest first.
+    assert_eq!(paths, ["room/user/20260102-030405-2.part.mp4", "room/user/20260102-030405.mp4"]);
     for entry in list.as_array().unwrap() {
         assert_eq!((&entry["broadcast"], &entry["started"]), (&"room/user".into(), &"2026-01-02T03:04:05Z".into()));
         let path = format!("/recordings/{}", entry["path"].as_str().unwrap());
