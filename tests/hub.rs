@@ -8,8 +8,14 @@
     reason = "a test fails by panicking, and names its seed"
 )]
 
+#[path = "hub/caps.rs"]
+mod caps;
 #[path = "hub/first_frames.rs"]
 mod first_frames;
+#[path = "hub/half_open.rs"]
+mod half_open;
+#[path = "hub/out_of_turn.rs"]
+mod out_of_turn;
 #[path = "hub/returns.rs"]
 mod returns;
 #[allow(dead_code, reason = "other tests share it: none needs all of it")]

@@ -1,6 +1,7 @@
 //! Why the hub says no.
 
 use crate::signal::BroadcastId;
+use crate::signal::foreign::SdpError;
 use crate::signal::message::{ErrorCode, ServerMessage};
 
 /// A command that was refused and changed nothing.
@@ -29,6 +30,14 @@ impl Refusal {
     /// SDP that cannot be used.
     pub fn bad_sdp(reason: impl std::fmt::Display) -> Self {
         Self::new(ErrorCode::BadSdp, reason.to_string())
+    }
+
+    /// SDP that cannot be used, or that has more m-lines than we take.
+    pub fn sdp(error: SdpError) -> Self {
+        match error {
+            SdpError::TooManyMLines(_) => Self::too_many(error.to_string()),
+            _ => Self::bad_sdp(error),
+        }
     }
 
     /// A cap was reached.

@@ -202,22 +202,13 @@ impl Peer {
 
     /// When it wants to be polled next, for str0m's sake or for a deadline of ours.
     pub fn wake_at(&self) -> Instant {
-        let mut at = self.rtc_timeout;
-        if self.connected {
-            at = at.min(self.last_received + SILENCE_MAX);
-        }
-        if let Some(connect_by) = self.connect_by {
-            at = at.min(connect_by);
-        }
+        // Only deadlines that rule now: one that has passed without effect would wake it for ever.
         if let Some(since) = self.closing_since {
-            at = at.min(since + CLOSING_MAX);
+            return self.rtc_timeout.min(since + CLOSING_MAX);
         }
-        if let Role::Subscriber(subscriber) = &self.role {
-            if let Some(answer_by) = subscriber.answer_by() {
-                at = at.min(answer_by);
-            }
-        }
-        at
+        let connection = if self.connected { Some(self.last_received + SILENCE_MAX) } else { self.connect_by };
+        let answer_by = self.subscriber().and_then(Subscriber::answer_by);
+        [connection, answer_by].into_iter().flatten().fold(self.rtc_timeout, Instant::min)
     }
 
     /// Whether nothing came from it for too long. Before it is connected, the deadlines rule.

@@ -41,7 +41,7 @@ impl Hub {
                 return Err(Refusal::too_many(format!("the room has its {max} broadcasts")));
             }
         }
-        let offer = Foreign::offer(offer, self.offer_options(Side::Publisher)).map_err(Refusal::bad_sdp)?;
+        let offer = Foreign::offer(offer, self.offer_options(Side::Publisher)).map_err(Refusal::sdp)?;
         let mut rtc = self.factory.publisher(self.recordable, now);
         let answer = accept(&mut rtc, &offer)?;
         let tracks = tracks_of(&rtc, &answer);
@@ -79,7 +79,7 @@ impl Hub {
         offer: &str,
     ) -> Result<(), Refusal> {
         let (peer, key) = self.publisher_of(session)?;
-        let offer = Foreign::offer(offer, self.offer_options(Side::Publisher)).map_err(Refusal::bad_sdp)?;
+        let offer = Foreign::offer(offer, self.offer_options(Side::Publisher)).map_err(Refusal::sdp)?;
         let parsed = SdpOffer::from_sdp_string(offer.sdp()).map_err(Refusal::bad_sdp)?;
         let entry = self.peers.get_mut(peer).ok_or_else(gone)?;
         let accepted = entry

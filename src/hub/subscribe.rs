@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use str0m::Candidate;
+use str0m::change::SdpAnswer;
 use str0m::media::MediaKind;
 
 use super::Hub;
@@ -64,7 +65,7 @@ impl Hub {
         }
         self.check_room(&broadcast.room)?;
         let options = OfferOptions { stream: Some("onair"), ..self.offer_options(Side::Subscriber) };
-        let offer = Foreign::offer(offer, options).map_err(Refusal::bad_sdp)?;
+        let offer = Foreign::offer(offer, options).map_err(Refusal::sdp)?;
         let mut rtc = self.factory.subscriber(now);
         let answer = accept(&mut rtc, &offer)?;
         let mut subscriber = Subscriber::new(broadcast.room.clone(), Some(broadcast.user.clone()), false);
@@ -103,15 +104,15 @@ impl Hub {
         seq: u64,
     ) -> Result<(), Refusal> {
         let key = self.subscriber_of(session)?;
-        let answer = normalise_answer(answer).map_err(Refusal::bad_sdp)?;
+        if let Some(subscriber) = self.peers.get(key).and_then(Peer::subscriber) {
+            subscriber.check_turn(seq)?;
+        }
+        let answer = normalise_answer(answer).map_err(Refusal::sdp)?;
         let remote_candidates = candidates(&answer);
         let Some(peer) = self.peers.get_mut(key) else {
             return Ok(());
         };
-        let Some(subscriber) = peer.subscriber() else {
-            return Ok(());
-        };
-        let checked = subscriber.check_answer(seq, &answer)?;
+        let checked = SdpAnswer::from_sdp_string(&answer).map_err(Refusal::bad_sdp)?;
         let applied = peer.guard_subscriber(|subscriber, rtc| subscriber.apply_answer(rtc, checked));
         let failure = match applied {
             Some(Ok(Ok(()))) => None,

@@ -359,21 +359,20 @@ impl Subscriber {
         })
     }
 
-    /// Checks an answer before it is applied: a refusal changes nothing.
+    /// Checks that an answer to offer `seq` is due.
     ///
     /// # Errors
     ///
-    /// `bad-state` when no offer of that number is pending, `bad-sdp` when the answer cannot be read.
-    pub fn check_answer(&self, seq: u64, sdp: &str) -> Result<SdpAnswer, Refusal> {
+    /// `bad-state` when no offer of that number is pending.
+    pub fn check_turn(&self, seq: u64) -> Result<(), Refusal> {
         match &self.exchange {
-            Some(exchange) if exchange.seq == seq => {}
+            Some(exchange) if exchange.seq == seq => Ok(()),
             Some(exchange) => {
                 let reason = format!("offer {} waits for its answer, not offer {seq}", exchange.seq);
-                return Err(Refusal::bad_state(reason));
+                Err(Refusal::bad_state(reason))
             }
-            None => return Err(Refusal::bad_state("no offer waits for an answer")),
+            None => Err(Refusal::bad_state("no offer waits for an answer")),
         }
-        SdpAnswer::from_sdp_string(sdp).map_err(Refusal::bad_sdp)
     }
 
     /// Applies an answer that was checked; the exchange is over whatever comes of it.

@@ -368,6 +368,11 @@ impl Client {
         stream.request_keyframe(KeyframeRequestKind::Pli);
     }
 
+    /// Closes its peer connection, as a browser does.
+    pub fn close(&mut self) {
+        self.rtc.close().expect("it closes");
+    }
+
     /// Sends on the data channel of that label.
     pub fn say(&mut self, label: &str, message: &[u8]) {
         let channel = self.channels.iter().find(|(_, open)| open == label).expect("an open channel").0;

@@ -426,7 +426,7 @@ impl Simulation {
     }
 
     /// Sends what the hub has to send, and acts on what it has to tell.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         loop {
             self.hub.flush(self.now, &mut self.batch);
             for datagram in self.batch.datagrams.drain(..) {
