@@ -163,3 +163,74 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
 fn be64(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|chunk| u64::from_be_bytes(*chunk))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn a_box(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32 + 8).to_be_bytes()[..], kind, body].concat()
+    }
+
+    fn track(handler: &[u8; 4]) -> Vec<u8> {
+        let header = a_box(b"tkhd", &[0; 84]);
+        let entry = a_box(b"avc1", &[0; 78]);
+        let descriptions = a_box(b"stsd", &[&[0, 0, 0, 0, 0, 0, 0, 1], &entry[..]].concat());
+        let table = a_box(b"stbl", &descriptions);
+        let information = a_box(b"minf", &[a_box(handler, &[0; 12]), table].concat());
+        a_box(b"trak", &[header, a_box(b"mdia", &information)].concat())
+    }
+
+    fn movie_header(timescale: u32, duration: u32) -> Vec<u8> {
+        let mut body = vec![0; 100];
+        body[12..16].copy_from_slice(&timescale.to_be_bytes());
+        body[16..20].copy_from_slice(&duration.to_be_bytes());
+        a_box(b"mvhd", &body)
+    }
+
+    fn file_with(bytes: &[u8], name: &str) -> File {
+        let path = std::env::temp_dir().join(format!("onair-mp4-{}-{name}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_duration_is_read_behind_other_boxes() {
+        let moov = a_box(b"moov", &movie_header(1000, 2500));
+        let bytes = [a_box(b"ftyp", b"isom"), a_box(b"free", &[]), moov.clone(), a_box(b"mdat", &[0; 40])].concat();
+        assert_eq!(duration(&file_with(&bytes, "duration")).unwrap(), Some(Duration::from_millis(2500)));
+        let cut = &bytes[..bytes.len() - 60];
+        assert_eq!(duration(&file_with(cut, "cut")).unwrap(), None);
+        assert_eq!(duration(&file_with(b"", "empty")).unwrap(), None);
+    }
+
+    #[test]
+    fn the_size_is_written_into_video_tracks_alone() {
+        let (video, sound) = (track(b"vmhd"), track(b"smhd"));
+        let body = [movie_header(1000, 1), sound.clone(), video.clone()].concat();
+        let file = file_with(&[a_box(b"ftyp", b"isom"), a_box(b"moov", &body)].concat(), "size");
+        set_size(&file, 1280, 720).unwrap();
+        let mut after = vec![0; body.len()];
+        file.read_exact_at(&mut after, 12 + 8).unwrap();
+        let video_at = body.len() - video.len();
+        assert_eq!(after[..video_at], body[..video_at], "sound is as it was");
+        let header_end = video_at + 8 + 8 + 84;
+        let entry_at = body.len() - 86;
+        assert_eq!(after[entry_at + 32..entry_at + 36], [1280_u16.to_be_bytes(), 720_u16.to_be_bytes()].concat());
+        assert_eq!(after[header_end - 8..header_end], [5, 0, 0, 0, 2, 208, 0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_movie_box_is_written_outside_itself(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let body = [track(b"vmhd"), bytes].concat();
+            for (offset, value) in size_patches(&body, 16, 16) {
+                prop_assert!(offset + value.len() <= body.len());
+            }
+            let _ = movie_header_duration(&body);
+        }
+    }
+}

@@ -202,3 +202,100 @@ fn aggregated(mut units: &[u8], kind_of: fn(&[u8]) -> Option<u8>, is_allowed: fn
     }
     first
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::codec::TrackKind;
+
+    const SPS: &[u8] = &[
+        0x67, 0x42, 0xc0, 0x0a, 0xd9, 0x04, 0x26, 0xc0, 0x44, 0x00, 0x00, 0x03, 0x00, 0x04, 0x00, 0x00, 0x03, 0x00,
+        0xc8, 0x3c, 0x48, 0x99, 0x20,
+    ];
+    const PPS: &[u8] = &[0x68, 0xcb, 0x83, 0xcb, 0x20];
+    const IDR: &[u8] = &[0x65, 0x88, 0x84];
+    const SLICE: &[u8] = &[0x41, 0x9a, 0x00];
+
+    /// One packet of H.264: timestamp, marker, payload.
+    fn packet(timestamp: u32, marker: bool, payload: &[u8]) -> Ordered {
+        Ordered::Packet(MediaPacket {
+            kind: TrackKind::Video,
+            codec: Codec::H264,
+            epoch: 0,
+            sequence: 0,
+            timestamp,
+            marker,
+            payload: payload.into(),
+            arrival: Instant::now(),
+            sender_report: None,
+        })
+    }
+
+    /// What comes out: timestamp, packets, whether it is a keyframe.
+    fn gather(packets: Vec<Ordered>) -> (Vec<(u32, usize, bool)>, Pictures) {
+        let (mut pictures, mut out) = (Pictures::default(), Vec::new());
+        for packet in packets {
+            pictures.push(packet, &mut out);
+        }
+        (out.iter().map(|p| (p.timestamp, p.payloads.len(), p.is_keyframe)).collect(), pictures)
+    }
+
+    fn keyframe(timestamp: u32) -> Vec<Ordered> {
+        vec![packet(timestamp, false, SPS), packet(timestamp, false, PPS), packet(timestamp, true, IDR)]
+    }
+
+    #[test]
+    fn nothing_comes_before_a_keyframe() {
+        let mut packets = vec![packet(0, true, SLICE)];
+        packets.extend(keyframe(1));
+        packets.push(packet(2, true, SLICE));
+        let (out, pictures) = gather(packets);
+        assert_eq!(out, [(1, 3, true), (2, 1, false)]);
+        assert_eq!((pictures.awaits_keyframe(), pictures.dropped), (false, 1));
+    }
+
+    #[test]
+    fn a_gap_drops_up_to_the_next_keyframe() {
+        let mut packets = keyframe(1);
+        packets.extend([packet(2, false, SLICE), Ordered::Gap, packet(2, true, SLICE), packet(3, true, SLICE)]);
+        let (out, pictures) = gather(packets);
+        assert_eq!(out, [(1, 3, true)]);
+        assert_eq!((pictures.awaits_keyframe(), pictures.dropped), (true, 3));
+        let mut packets = keyframe(1);
+        packets.push(Ordered::Gap);
+        packets.extend(keyframe(4));
+        assert_eq!(gather(packets).0, [(1, 3, true), (4, 3, true)]);
+    }
+
+    #[test]
+    fn a_new_timestamp_ends_a_picture_without_a_marker() {
+        let mut packets = keyframe(1);
+        packets.extend([packet(2, false, SLICE), packet(2, false, SLICE), packet(3, true, SLICE)]);
+        assert_eq!(gather(packets).0, [(1, 3, true), (2, 2, false), (3, 1, false)]);
+    }
+
+    #[test]
+    fn parameter_sets_of_their_own_go_in_front_of_their_picture() {
+        let packets = vec![packet(1, true, SPS), packet(1, true, PPS), packet(2, true, IDR), packet(3, true, SLICE)];
+        assert_eq!(gather(packets).0, [(2, 3, true), (3, 1, false)]);
+    }
+
+    #[test]
+    fn parameter_sets_that_were_sent_once_are_repeated() {
+        let mut packets = keyframe(1);
+        packets.push(packet(2, true, IDR));
+        assert_eq!(gather(packets).0, [(1, 3, true), (2, 3, true)]);
+        let (out, pictures) = gather(vec![packet(2, true, IDR)]);
+        assert_eq!(out, [], "no decoder could begin here");
+        assert!(pictures.awaits_keyframe());
+    }
+
+    #[test]
+    fn an_endless_picture_is_given_up() {
+        let mut packets = keyframe(1);
+        packets.extend((0..=PACKETS_MAX).map(|_| packet(2, false, SLICE)));
+        let (out, pictures) = gather(packets);
+        assert_eq!(out, [(1, 3, true)]);
+        assert!(pictures.awaits_keyframe());
+    }
+}
