@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use onair::rtp::codec::{Codec, TrackKind};
+use onair::signal::message::RecordingState;
 
 use super::media::{decoded_pictures, shown_size, streams};
 use super::sample::sample;
@@ -53,6 +54,21 @@ async fn vp8_is_transcoded() {
         }
         assert_eq!(pictures, sample.pictures());
     }
+}
+
+/// ffmpeg reads AV1 from version 8 on. Before that the recording is refused in plain words.
+#[tokio::test(flavor = "multi_thread")]
+async fn av1_is_copied_or_refused() {
+    let mut stage = Stage::new("av1-refused").await;
+    if stage.recorder.recordable().contains(Codec::Av1) {
+        assert_whole("av1", "av1", (640, 360)).await;
+        return assert_whole("chromium-av1", "av1", (640, 360)).await;
+    }
+    let recording = stage.play(&sample("av1"), &[Codec::Av1, Codec::Opus]).await;
+    let told = stage.end().await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].recording, told[0].state, &told[0].file), (recording, RecordingState::Failed, &None));
+    assert_eq!(told[0].error.as_deref(), Some("this server's ffmpeg cannot record av1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

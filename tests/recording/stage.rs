@@ -45,8 +45,10 @@ pub fn empty_dir(name: &str) -> PathBuf {
     dir
 }
 
+/// A recorder without a limit, with the ffmpeg that the server's own variable names.
 pub fn config(dir: &Path) -> RecorderConfig {
-    RecorderConfig { dir: dir.to_owned(), ffmpeg: "ffmpeg".into(), min_free_bytes: 0 }
+    let ffmpeg = std::env::var_os("ONAIR_FFMPEG").unwrap_or_else(|| "ffmpeg".into());
+    RecorderConfig { dir: dir.to_owned(), ffmpeg: ffmpeg.into(), min_free_bytes: 0 }
 }
 
 impl Stage {
