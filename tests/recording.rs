@@ -1,6 +1,13 @@
 //! Recordings made by real ffmpegs from the RTP of encoders and browsers, fed faster than they arrived.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stdout, reason = "what was measured is shown beside what was asked of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by it"
+)]
 
 #[path = "recording/codecs.rs"]
 mod codecs;

@@ -16,7 +16,7 @@ const COPY_MARGIN_BYTES: u64 = 16 << 20;
 /// Bytes that we may still write below `path`.
 pub fn free_bytes(path: &Path) -> u64 {
     match statvfs(path) {
-        Ok(stat) => u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()),
+        Ok(stat) => stat.blocks_available().saturating_mul(stat.fragment_size()),
         Err(error) => {
             tracing::warn!(%error, "the recordings' disk does not tell its free space");
             0

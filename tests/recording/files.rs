@@ -53,7 +53,7 @@ async fn a_picture_that_comes_much_later_begins_a_file_of_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_codec_begins_a_file() {
-    let (before, after) = (sample("h264"), sample("vp9").from_another_source(1, Duration::from_millis(3100)));
+    let (before, after) = (sample("h264"), sample("vp9").sent_by_another_source(1, Duration::from_millis(3100)));
     let mut stage = Stage::new("codec-change").await;
     let (_, packets) = stage.announce("room/user", &[Codec::H264, Codec::Opus]).await;
     let begin = Instant::now();
@@ -71,7 +71,7 @@ async fn another_codec_begins_a_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_source_goes_on_in_the_file() {
     let before = sample("h264");
-    let after = sample("h264").from_another_source(1, Duration::from_millis(4500));
+    let after = sample("h264").sent_by_another_source(1, Duration::from_millis(4500));
     let mut stage = Stage::new("source-change").await;
     let (_, packets) = stage.announce("room/user", &[Codec::H264, Codec::Opus]).await;
     let begin = Instant::now();
@@ -138,7 +138,7 @@ async fn packets_that_overtake_each_other_cost_nothing() {
 async fn what_is_left_after_losses_decodes_in_step() {
     for (seed, name) in [(3, "h264"), (4, "vp8"), (5, "vp9")] {
         let whole = sample(name).repeated(4);
-        let lossy = whole.clone().losing(|index| noise(seed, index) % 200 == 0);
+        let lossy = whole.clone().losing(|index| noise(seed, index).is_multiple_of(200));
         let mut stage = Stage::new(&format!("lossy-{name}")).await;
         let (_, packets) = stage.announce("room/user", &[lossy.codec, Codec::Opus]).await;
         feed(&packets, &lossy, Instant::now()).await;

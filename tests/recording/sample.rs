@@ -147,7 +147,7 @@ impl Sample {
     }
 
     /// The same as another source sends it: later, and with numbers of its own.
-    pub fn from_another_source(mut self, epoch: u32, later: Duration) -> Self {
+    pub fn sent_by_another_source(mut self, epoch: u32, later: Duration) -> Self {
         for packet in &mut self.packets {
             packet.at += later;
             packet.sequence += 1 << 20;
