@@ -134,11 +134,11 @@ impl Hub {
         let id = broadcast.id;
         tracing::info!(broadcast = %id, ?reason, "broadcast ended");
         if let Some(publisher) = broadcast.publisher {
-            if reason == LeaveReason::Replaced {
-                if let Some(session) = self.peers.get(publisher).map(|peer| peer.session) {
-                    let message = format!("{id} was taken over by a later broadcaster");
-                    self.signal(session, None, ServerMessage::fatal(ErrorCode::NameTaken, message));
-                }
+            if reason == LeaveReason::Replaced
+                && let Some(session) = self.peers.get(publisher).map(|peer| peer.session)
+            {
+                let message = format!("{id} was taken over by a later broadcaster");
+                self.signal(session, None, ServerMessage::fatal(ErrorCode::NameTaken, message));
             }
             self.dismiss(now, publisher);
         }
@@ -248,7 +248,7 @@ impl Hub {
         }
         let seconds = DEADLINE.as_secs();
         let answer_is_late =
-            peer.subscriber().and_then(|subscriber| subscriber.answer_by()).is_some_and(|by| now >= by);
+            peer.subscriber().and_then(super::subscriber::Subscriber::answer_by).is_some_and(|by| now >= by);
         let (reason, code, message) = if peer.is_broken() {
             let message = "internal error: this connection is over".to_owned();
             (LeaveReason::Failed, ErrorCode::Internal, message)
@@ -309,7 +309,7 @@ impl Hub {
     /// Whether every peer has said its last word.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.peers.len() == 0
+        self.peers.count() == 0
     }
 
     /// A message to a subscriber that hears of this broadcast by its session.

@@ -230,7 +230,7 @@ impl Hub {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next_at()
     }
 
     /// Sends what all that was handed in has brought about.
@@ -268,9 +268,9 @@ impl Hub {
         let connected = |peer: &peer::Peer| peer.connected && peer.subscriber().is_some();
         let metrics = HubMetrics {
             broadcasts: broadcasts.len() as u64,
-            sessions: self.sessions.len() as u64,
+            sessions: self.sessions.count() as u64,
             viewers: self.peers.iter().filter(|(_, peer)| connected(peer)).count() as u64,
-            peers: self.peers.len() as u64,
+            peers: self.peers.count() as u64,
             ..self.metrics
         };
         Snapshot { broadcasts, metrics }
@@ -280,7 +280,7 @@ impl Hub {
     #[must_use]
     pub fn sizes(&self) -> [usize; 6] {
         let (addresses, ufrags) = self.demux.len();
-        [self.peers.len(), self.sessions.len(), self.rooms.len(), self.recordings.len(), addresses, ufrags]
+        [self.peers.count(), self.sessions.count(), self.rooms.count(), self.recordings.len(), addresses, ufrags]
     }
 
     /// Binds `source` to the peer that the STUN message names, if it verifies it.

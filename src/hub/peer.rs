@@ -232,7 +232,7 @@ impl Peer {
     pub fn close(&mut self, now: Instant) {
         self.closing_since.get_or_insert(now);
         // A peer that cannot even close is removed by its deadline.
-        let _ = self.guard(|rtc| rtc.close());
+        let _ = self.guard(Rtc::close);
     }
 
     /// Whether it was told to close.

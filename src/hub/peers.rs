@@ -43,7 +43,7 @@ impl Peers {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.slab.len()
     }
 
@@ -57,10 +57,10 @@ impl Peers {
 
     /// Notes that the peer of `key` is to be polled.
     pub fn mark(&mut self, key: PeerKey) {
-        if let Some(peer) = self.get_mut(key) {
-            if !std::mem::replace(&mut peer.dirty, true) {
-                self.dirty.push(key);
-            }
+        if let Some(peer) = self.get_mut(key)
+            && !std::mem::replace(&mut peer.dirty, true)
+        {
+            self.dirty.push(key);
         }
     }
 

@@ -119,10 +119,10 @@ impl Hub {
     fn finish_answer(&self, offer: &Foreign, answer: &str) -> String {
         let mut answer = offer.answer(answer);
         let kbps = self.config.start_bitrate_bps / 1000;
-        if let Ok(kbps) = u32::try_from(kbps) {
-            if kbps > 0 {
-                answer = with_start_bitrate(&answer, kbps);
-            }
+        if let Ok(kbps) = u32::try_from(kbps)
+            && kbps > 0
+        {
+            answer = with_start_bitrate(&answer, kbps);
         }
         answer
     }

@@ -98,10 +98,10 @@ impl Hub {
         for slot in refused {
             self.tell_unsupported(slot);
         }
-        if let Some(recording) = recording {
-            if self.events.len() < self.config.limits.events {
-                self.events.push_back(Event::RecordingPacket(recording, media));
-            }
+        if let Some(recording) = recording
+            && self.events.len() < self.config.limits.events
+        {
+            self.events.push_back(Event::RecordingPacket(recording, media));
         }
     }
 
@@ -158,19 +158,19 @@ impl Hub {
         let Some(track) = broadcast.track_mut(TrackKind::Video) else {
             return;
         };
-        if let (Some(source), Some(publisher)) = (track.source, publisher) {
-            if track.keyframes.take(now) {
-                let sent = self.peers.get_mut(publisher).map(|peer| {
-                    peer.guard(|rtc| {
-                        if let Some(stream) = rtc.direct_api().stream_rx(&source.ssrc.into()) {
-                            stream.request_keyframe(KeyframeRequestKind::Pli);
-                        }
-                    })
-                });
-                if matches!(sent, Some(Ok(()))) {
-                    self.metrics.pli_sent += 1;
-                    self.peers.mark(publisher);
-                }
+        if let (Some(source), Some(publisher)) = (track.source, publisher)
+            && track.keyframes.take(now)
+        {
+            let sent = self.peers.get_mut(publisher).map(|peer| {
+                peer.guard(|rtc| {
+                    if let Some(stream) = rtc.direct_api().stream_rx(&source.ssrc.into()) {
+                        stream.request_keyframe(KeyframeRequestKind::Pli);
+                    }
+                })
+            });
+            if matches!(sent, Some(Ok(()))) {
+                self.metrics.pli_sent += 1;
+                self.peers.mark(publisher);
             }
         }
         self.timers.schedule(TimerOwner::Broadcast(key), broadcast.wake_at(now));
@@ -254,18 +254,18 @@ impl PacketWriter<SlotRef> for StreamWriter<'_> {
         .marker(self.media.marker)
         .nackable(self.media.kind == TrackKind::Video)
         .ext_vals(self.extensions.clone());
-        if let Some(ids) = mapped.vp8 {
-            if let Ok(descriptor) = Vp8Descriptor::parse(&self.media.payload) {
-                let mut patch = descriptor.patch();
-                if let Some(picture_id) = ids.picture_id {
-                    patch = patch.picture_id(picture_id.value);
-                }
-                if let Some(tl0_pic_idx) = ids.tl0_pic_idx {
-                    patch = patch.tl0_pic_idx(tl0_pic_idx);
-                }
-                if let Ok(patch) = patch.build() {
-                    write = write.vp8_patch(patch);
-                }
+        if let Some(ids) = mapped.vp8
+            && let Ok(descriptor) = Vp8Descriptor::parse(&self.media.payload)
+        {
+            let mut patch = descriptor.patch();
+            if let Some(picture_id) = ids.picture_id {
+                patch = patch.picture_id(picture_id.value);
+            }
+            if let Some(tl0_pic_idx) = ids.tl0_pic_idx {
+                patch = patch.tl0_pic_idx(tl0_pic_idx);
+            }
+            if let Ok(patch) = patch.build() {
+                write = write.vp8_patch(patch);
             }
         }
         let written = peer.guard(|rtc| {

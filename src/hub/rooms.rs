@@ -81,7 +81,7 @@ impl Rooms {
     }
 
     /// How many rooms there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.rooms.len()
     }
 
@@ -107,11 +107,11 @@ mod tests {
         let peer = PeerKey { index: 0, generation: 1 };
         rooms.publish(&id, broadcast);
         rooms.enter(&id.room, peer);
-        assert_eq!((rooms.len(), rooms.peers_in(&id.room), rooms.find(&id)), (1, 2, Some(broadcast)));
+        assert_eq!((rooms.count(), rooms.peers_in(&id.room), rooms.find(&id)), (1, 2, Some(broadcast)));
         rooms.unpublish(&id, BroadcastKey { index: 0, generation: 2 });
         assert_eq!(rooms.find(&id), Some(broadcast), "another stint's end is not this one's");
         rooms.unpublish(&id, broadcast);
         rooms.leave(&id.room, peer);
-        assert_eq!((rooms.len(), rooms.find(&id)), (0, None));
+        assert_eq!((rooms.count(), rooms.find(&id)), (0, None));
     }
 }

@@ -93,7 +93,7 @@ impl Sessions {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.entries.len()
     }
 }
@@ -116,6 +116,6 @@ mod tests {
         sessions.open(SessionId(4), Door::WebSocket, home).unwrap();
         sessions.open(SessionId(5), Door::WebSocket, home).unwrap();
         assert!(sessions.open(SessionId(6), Door::WebSocket, home).is_err());
-        assert_eq!(sessions.len(), 3);
+        assert_eq!(sessions.count(), 3);
     }
 }

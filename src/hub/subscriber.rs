@@ -264,7 +264,7 @@ impl Subscriber {
             let lane = if let Some(index) = self
                 .lanes
                 .iter_mut()
-                .position(|mut lane| free(&&mut *lane) && own(&&mut lane))
+                .position(|mut lane| free(&&mut *lane) && own(&mut lane))
                 .or_else(|| self.lanes.iter_mut().position(|lane| free(&&mut *lane)))
             {
                 self.lanes.get_mut(index)

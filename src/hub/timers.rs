@@ -49,7 +49,7 @@ impl<K: Ord + Copy> Timers<K> {
     }
 
     /// When the next owner comes up.
-    pub fn next(&mut self) -> Option<Instant> {
+    pub fn next_at(&mut self) -> Option<Instant> {
         while let Some(Reverse((at, owner))) = self.heap.peek().copied() {
             if self.scheduled.get(&owner) == Some(&at) {
                 return Some(at);
@@ -61,7 +61,7 @@ impl<K: Ord + Copy> Timers<K> {
 
     /// An owner whose time has come. It has no entry any more.
     pub fn pop(&mut self, now: Instant) -> Option<K> {
-        if self.next()? > now {
+        if self.next_at()? > now {
             return None;
         }
         let Reverse((_, owner)) = self.heap.pop()?;
@@ -84,7 +84,7 @@ mod tests {
         for (owner, at_ms) in [(1, 30), (2, 10), (3, 20)] {
             timers.schedule(owner, start + Duration::from_millis(at_ms));
         }
-        assert_eq!(timers.next(), Some(start + Duration::from_millis(10)));
+        assert_eq!(timers.next_at(), Some(start + Duration::from_millis(10)));
         assert_eq!(timers.pop(start), None);
         let late = start + Duration::from_millis(25);
         assert_eq!((timers.pop(late), timers.pop(late), timers.pop(late)), (Some(2), Some(3), None));
@@ -107,6 +107,6 @@ mod tests {
         let mut timers = Timers::default();
         timers.schedule(1, start);
         timers.cancel(1);
-        assert_eq!((timers.next(), timers.pop(start)), (None, None));
+        assert_eq!((timers.next_at(), timers.pop(start)), (None, None));
     }
 }

@@ -311,7 +311,7 @@ mod tests {
 
         fn bytes(mut self) -> Vec<u8> {
             self.0.push(true);
-            while self.0.len() % 8 != 0 {
+            while !self.0.len().is_multiple_of(8) {
                 self.0.push(false);
             }
             self.0.chunks(8).map(|byte| byte.iter().fold(0, |all, &bit| all << 1 | u8::from(bit))).collect()

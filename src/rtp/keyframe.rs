@@ -83,7 +83,10 @@ mod tests {
     use crate::rtp::samples;
     use proptest::prelude::*;
 
-    const SAMPLES: [(Codec, (u16, u16), usize, &[u8]); 10] = [
+    /// A codec, the size of its first picture, how many keyframes there are, and the file.
+    type Sample = (Codec, (u16, u16), usize, &'static [u8]);
+
+    const SAMPLES: [Sample; 10] = [
         (Codec::H264, (320, 180), 2, include_bytes!("../../tests/data/rtp/chromium-h264.rtpd")),
         (Codec::Vp8, (480, 270), 1, include_bytes!("../../tests/data/rtp/chromium-vp8.rtpd")),
         (Codec::Vp9, (320, 180), 1, include_bytes!("../../tests/data/rtp/chromium-vp9.rtpd")),

@@ -146,15 +146,15 @@ impl Encoder {
                 payload.resize(PACKET_BYTES + place, 0x55);
             }
             payload.extend(token.bytes());
-            let starts_keyframe =
-                is_key && place == 0 && { starts_keyframe(self.codec, &payload) || panic!("no keyframe") };
+            let is_start = is_key && place == 0;
+            assert!(!is_start || starts_keyframe(self.codec, &payload), "the payload made is no keyframe");
             self.sent.push(Sent {
                 sequence: self.sequence,
                 timestamp,
                 marker: self.codec != Codec::Opus && place == last,
                 payload: payload.into(),
                 captured,
-                starts_keyframe,
+                starts_keyframe: is_start,
             });
             self.sequence += 1;
         }
