@@ -28,12 +28,14 @@ struct RtpStream {
     sequence: u16,
     /// The timestamp of the last packet.
     latest: Option<u32>,
+    /// Whether a moment came that lay before an earlier one.
+    went_back: bool,
 }
 
 impl RtpStream {
     fn new(kind: TrackKind, rate_hz: u32) -> Self {
         let sdp::Stream { payload_type, ssrc } = sdp::stream(kind);
-        Self { payload_type, ssrc, rate_hz, sequence: 0, latest: None }
+        Self { payload_type, ssrc, rate_hz, sequence: 0, latest: None, went_back: false }
     }
 
     /// The timestamp for a moment of the file: later than the last one.
@@ -44,6 +46,13 @@ impl RtpStream {
         if let Some(latest) = self.latest
             && stamp.wrapping_sub(latest).cast_signed() <= 0
         {
+            let back_ticks = latest.wrapping_sub(stamp);
+            if !self.went_back && back_ticks > self.rate_hz / 1000 {
+                self.went_back = true;
+                tracing::warn!(
+                    "pictures come in another order than they are shown in: turn B-frames off in the encoder"
+                );
+            }
             stamp = latest.wrapping_add(1);
         }
         self.latest = Some(stamp);
@@ -177,6 +186,19 @@ mod tests {
             [0, 33_333_333, 33_333_333, 10, 66_666_667].map(|at_ns| stream.stamp(at_ns)),
             [0, 3000, 3001, 3002, 6000]
         );
+    }
+
+    #[test]
+    fn pictures_that_are_shown_in_another_order_are_noticed() {
+        let mut stream = RtpStream::new(TrackKind::Video, 90_000);
+        for at_ns in [0, 33_333_333, 33_333_333] {
+            stream.stamp(at_ns);
+        }
+        assert!(!stream.went_back);
+        for at_ns in [133_333_333, 66_666_667] {
+            stream.stamp(at_ns);
+        }
+        assert!(stream.went_back);
     }
 
     #[test]

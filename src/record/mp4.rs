@@ -53,8 +53,8 @@ fn movie_header_duration(bytes: &[u8]) -> Option<Duration> {
 /// Makes the video tracks of a finished file say that they are of this size.
 ///
 /// A copied stream may change its size; its header then tells the first one, which is the smallest as browsers grow.
-/// Players that read the track header (AVFoundation) take the shape of their window from it; those that ask the decoder
-/// (Chromium, VLC, mpv) do not care.
+/// Players take the shape of their window from the header (AVFoundation, and Chromium until the first picture) or from the
+/// decoder (VLC, mpv, and Chromium from then on); these do not care.
 ///
 /// # Errors
 ///

@@ -114,6 +114,16 @@ async fn a_broadcast_that_comes_back_begins_a_file() {
     assert!(listed[0].started >= listed[1].started, "newest first");
 }
 
+/// The timestamps of the picture wrap after 13 hours and 15 minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_outlasts_its_timestamps() {
+    let day = sample("h264").paced(Duration::from_secs(8), 24 * 60 * 60 / 8);
+    let file = Stage::new("whole-day").await.record(&day, &[Codec::H264, Codec::Opus]).await;
+    let told = streams(&file);
+    assert_eq!((told[0].packets, told[1].begin_s), (day.pictures(), 0.0), "{told:?}");
+    assert!(told.iter().all(|stream| (stream.duration_s - 86_400.0).abs() < 10.0), "{told:?}");
+}
+
 /// A number that looks random and is the same each time (SplitMix64).
 fn noise(seed: u64, index: usize) -> u64 {
     let mut z = seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));

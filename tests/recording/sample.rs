@@ -146,6 +146,29 @@ impl Sample {
         self
     }
 
+    /// One picture and one packet of sound again and again, so far apart and so often.
+    pub fn paced(mut self, apart: Duration, times: u64) -> Self {
+        let key = self.packets.iter().position(|packet| packet.kind == TrackKind::Video).unwrap();
+        let key = self.packets[key].timestamp;
+        let picture: Vec<_> =
+            self.packets.iter().filter(|p| p.kind == TrackKind::Video && p.timestamp == key).collect();
+        let sound = self.packets.iter().find(|packet| packet.kind == TrackKind::Audio).unwrap();
+        let once: Vec<SamplePacket> = picture.into_iter().chain([sound]).cloned().collect();
+        let numbers = (once.len() - 1) as u64;
+        self.packets.clear();
+        for time in 0..times {
+            self.packets.extend(once.iter().cloned().map(|mut packet| {
+                let is_picture = packet.kind == TrackKind::Video;
+                let rate_hz = if is_picture { 90_000 } else { 48_000 };
+                packet.at += apart * time as u32;
+                packet.sequence += time * if is_picture { numbers } else { 1 };
+                packet.timestamp = packet.timestamp.wrapping_add((apart.as_secs() * time * rate_hz) as u32);
+                packet
+            }));
+        }
+        self
+    }
+
     /// The same as another source sends it: later, and with numbers of its own.
     pub fn sent_by_another_source(mut self, epoch: u32, later: Duration) -> Self {
         for packet in &mut self.packets {
@@ -187,7 +210,7 @@ impl Sample {
             let sender_report = self.reports_from.filter(|from| packet.at >= *from).map(|_| SenderReport {
                 ntp: NTP_BEGIN + (whole_s << 32) + ((self.later.as_micros() << 32) / 1_000_000) as u64,
                 rtp: self.first[usize::from(packet.kind == TrackKind::Audio)]
-                    .wrapping_add(whole_s as u32 * codec.clock_rate_hz()),
+                    .wrapping_add((whole_s as u32).wrapping_mul(codec.clock_rate_hz())),
             });
             MediaPacket {
                 kind: packet.kind,
