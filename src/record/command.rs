@@ -57,7 +57,8 @@ pub fn record(streams: Streams, output: Output<'_>) -> Vec<OsString> {
         // Else a silent track would hold the other one back for ten seconds.
         "-max_interleave_delta 500000",
     ]);
-    arguments.extend(words(&["-c:a copy"]));
+    // By itself ffmpeg would leave out a stream of which it has not seen a packet yet.
+    arguments.extend(words(&["-map 0 -c:a copy"]));
     match streams.video {
         Some(Codec::Vp8) => {
             arguments.extend(words(&[

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a segment whose write failed is over: its ffmpeg is gone, or was told to go.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Segment {
     pub begin_ns: i64,
     latest_ns: i64,
     largest: Option<(u16, u16)>,
+    /// Sound that came before the file began, in order.
+    waiting: VecDeque<(i64, MediaPacket)>,
     process: Process,
     feed: Feed,
     counters: Arc<Counters>,
@@ -74,7 +77,18 @@ impl Segment {
             Err(error) => return Err(reason(&mut process, &error).await),
         };
         let latest_ns = begin_ns;
-        Ok(Self { streams, path, begin_ns, latest_ns, largest: None, process, feed, counters, permit })
+        Ok(Self {
+            streams,
+            path,
+            begin_ns,
+            latest_ns,
+            largest: None,
+            waiting: VecDeque::new(),
+            process,
+            feed,
+            counters,
+            permit,
+        })
     }
 
     /// ffmpeg's process id.
@@ -101,6 +115,7 @@ impl Segment {
         if let Some(size) = picture.size.filter(|_| !self.streams.is_transcoded()) {
             self.largest = Some(self.largest.map_or(size, |largest| larger(largest, size)));
         }
+        self.write_waiting(at_ns).await?;
         let Some(since_begin_ns) = self.advance(at_ns) else {
             return Ok(());
         };
@@ -108,19 +123,34 @@ impl Segment {
         self.account(sent).await
     }
 
-    /// Writes a packet of sound that stands at `at_ns` on the broadcast's timeline. What stands before the file's beginning
-    /// is left out.
+    /// Writes a packet of sound that stands at `at_ns` on the broadcast's timeline.
     ///
     /// # Errors
     ///
     /// [`FfmpegError`]; the file is over then.
     pub async fn write_sound(&mut self, at_ns: i64, sound: &MediaPacket) -> Result<(), FfmpegError> {
-        let Some(since_begin_ns) = self.advance(at_ns).filter(|_| self.streams.audio) else {
-            return Ok(());
-        };
-        let payload = std::slice::from_ref(&sound.payload);
-        let sent = self.feed.send(TrackKind::Audio, since_begin_ns, sound.codec, payload).await;
-        self.account(sent).await
+        self.write_waiting(i64::MAX).await?;
+        self.write_one(at_ns, sound).await
+    }
+
+    /// Takes sound that came before the file began. What stands before the beginning is left out, the rest goes out among the
+    /// pictures: ffmpeg must see the first picture first, for it leaves out a stream that does not show within a second.
+    pub fn wait_with(&mut self, sound: &VecDeque<(i64, MediaPacket)>) {
+        self.waiting = sound.iter().filter(|(at_ns, _)| *at_ns >= self.begin_ns).cloned().collect();
+    }
+
+    /// Writes the waiting sound that stands before a moment of the broadcast's timeline.
+    ///
+    /// # Errors
+    ///
+    /// [`FfmpegError`]; the file is over then.
+    pub async fn write_waiting(&mut self, before_ns: i64) -> Result<(), FfmpegError> {
+        while self.waiting.front().is_some_and(|(at_ns, _)| *at_ns < before_ns)
+            && let Some((at_ns, sound)) = self.waiting.pop_front()
+        {
+            self.write_one(at_ns, &sound).await?;
+        }
+        Ok(())
     }
 
     /// Tells ffmpeg that nothing more comes.
@@ -132,6 +162,15 @@ impl Segment {
             largest: self.largest,
             permit: self.permit,
         }
+    }
+
+    async fn write_one(&mut self, at_ns: i64, sound: &MediaPacket) -> Result<(), FfmpegError> {
+        let Some(since_begin_ns) = self.advance(at_ns).filter(|_| self.streams.audio) else {
+            return Ok(());
+        };
+        let payload = std::slice::from_ref(&sound.payload);
+        let sent = self.feed.send(TrackKind::Audio, since_begin_ns, sound.codec, payload).await;
+        self.account(sent).await
     }
 
     fn advance(&mut self, at_ns: i64) -> Option<u64> {

@@ -191,6 +191,11 @@ impl Session {
         {
             self.open(*begin_ns, None, None).await;
         }
+        if let Some(segment) = &mut self.segment
+            && let Err(error) = segment.write_waiting(i64::MAX).await
+        {
+            self.fail(error);
+        }
     }
 
     fn count_drops(&mut self) {
@@ -318,7 +323,7 @@ impl Session {
         }
     }
 
-    /// Begins a file, and writes the sound into it that was waiting.
+    /// Begins a file, and hands it the sound that was waiting.
     async fn open(&mut self, begin_ns: i64, video: Option<Codec>, size: Option<(u16, u16)>) {
         if !self.is_due(begin_ns) || !self.desk.has_space() || self.failures >= FAILURES_MAX {
             return;
@@ -332,21 +337,14 @@ impl Session {
         self.needs_keyframe = false;
         self.sound_since_ns = None;
         match self.desk.begin(&self.broadcast, streams, begin_ns, permit).await {
-            Ok(segment) => {
+            Ok(mut segment) => {
                 self.desk.tell_started(self.recording, &self.broadcast, &segment);
+                segment.wait_with(&self.sound);
                 self.segment = Some(segment);
             }
             Err(error) => {
                 self.back_off(begin_ns, begin_ns);
-                return self.desk.tell_failed(self.recording, &self.broadcast, None, &error.to_string());
-            }
-        }
-        let Some(segment) = &mut self.segment else {
-            return;
-        };
-        for (at_ns, sound) in &self.sound {
-            if let Err(error) = segment.write_sound(*at_ns, sound).await {
-                return self.fail(error);
+                self.desk.tell_failed(self.recording, &self.broadcast, None, &error.to_string());
             }
         }
     }

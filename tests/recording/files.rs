@@ -51,6 +51,24 @@ async fn a_picture_that_comes_much_later_begins_a_file_of_both() {
     assert!(offsets(&files[1]).iter().all(|offset| offset.abs() < 0.05));
 }
 
+/// Sound that was taken in while the picture's place was not yet known must not go into the file ahead of the picture:
+/// ffmpeg would look at it for a second, see no picture, and leave the picture out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_begins_after_the_sound_is_in_the_file() {
+    for name in ["vp9", "h264", "vp8"] {
+        // A keyframe is large: it and what follows it take a while to get through.
+        let later = |_: usize, packet: &SamplePacket| match packet.kind {
+            TrackKind::Video => Duration::from_millis(600) + Duration::from_millis(300).saturating_sub(packet.at / 2),
+            TrackKind::Audio => Duration::ZERO,
+        };
+        let sample = sample(name).arriving(later).reports_from(None);
+        let file = Stage::new(&format!("late-{name}")).await.record(&sample, &[sample.codec, Codec::Opus]).await;
+        let told = streams(&file);
+        assert_eq!((told.len(), told[0].packets), (2, sample.pictures()), "{told:?}");
+        assert!(told.iter().all(|stream| stream.begin_s < 0.02), "{told:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_codec_begins_a_file() {
     let (before, after) = (sample("h264"), sample("vp9").sent_by_another_source(1, Duration::from_millis(3100)));
