@@ -143,7 +143,9 @@ export class Publisher extends LiveSession {
   }
 
   #onRecording({ state, file, error }) {
-    this.set({ recording: { state, file: file ?? this.recording?.file, error } });
+    // The end of one file may be told after the next one has begun; what is recorded now is the newer one.
+    const overtaken = state !== 'started' && this.recording?.state === 'started' && file && file !== this.recording.file;
+    if (!overtaken) this.set({ recording: { state, file: file ?? this.recording?.file, error } });
     if (state === 'failed') this.log.add(`Recording failed${error ? `: ${error}` : ''}; the broadcast goes on`, 'error');
     else this.log.add(`Recording ${state}${file ? `: ${file}` : ''}`, 'good');
   }
