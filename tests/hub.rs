@@ -10,10 +10,14 @@
 
 #[path = "hub/caps.rs"]
 mod caps;
+#[path = "hub/codecs.rs"]
+mod codecs;
 #[path = "hub/first_frames.rs"]
 mod first_frames;
 #[path = "hub/half_open.rs"]
 mod half_open;
+#[path = "hub/offers.rs"]
+mod offers;
 #[path = "hub/out_of_turn.rs"]
 mod out_of_turn;
 #[path = "hub/returns.rs"]

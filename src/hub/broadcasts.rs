@@ -11,7 +11,7 @@ use str0m::format::CodecSpec;
 use str0m::media::Mid;
 
 use super::clock::SourceClock;
-use super::config::{BROADCAST_TICK, DEADLINE};
+use super::config::{BROADCAST_TICK, DEADLINE, OVERTAKEN_MAX};
 use super::io::{RecordingId, TrackInfo};
 use super::keyframes::KeyframeRequests;
 use super::keys::{BroadcastKey, PeerKey};
@@ -39,8 +39,18 @@ pub struct Track {
     pub keyframes: KeyframeRequests,
     /// Where its keyframes begin.
     pub keyframe_start: KeyframeStart,
-    /// The epoch and the highest sequence number that came.
-    latest: Option<(u32, u64)>,
+    /// The newest packet.
+    latest: Option<Latest>,
+    /// The SSRC that the present source took over from.
+    before: Option<u32>,
+}
+
+/// The packet with the highest sequence number of the present source.
+#[derive(Debug, Clone, Copy)]
+struct Latest {
+    epoch: u32,
+    sequence: u64,
+    at: Instant,
 }
 
 /// The stream that feeds a track.
@@ -70,16 +80,38 @@ impl Track {
             keyframes: KeyframeRequests::default(),
             keyframe_start: KeyframeStart::default(),
             latest: None,
+            before: None,
         }
     }
 
     /// Takes note of a packet, and tells whether it is newer than all before it.
-    pub fn advances(&mut self, epoch: u32, sequence: u64) -> bool {
-        let advances = self.latest.is_none_or(|latest| latest < (epoch, sequence));
+    pub fn advances(&mut self, epoch: u32, sequence: u64, at: Instant) -> bool {
+        let advances = self.latest.is_none_or(|latest| (latest.epoch, latest.sequence) < (epoch, sequence));
         if advances {
-            self.latest = Some((epoch, sequence));
+            self.latest = Some(Latest { epoch, sequence, at });
         }
         advances
+    }
+
+    /// Another source, or the same in another format, feeds it from now on; returns the SSRCs that no longer do.
+    pub fn switch(&mut self, source: Source) -> [Option<u32>; 2] {
+        self.keyframe_start.reset();
+        match self.source.replace(source) {
+            Some(before) if before.epoch != source.epoch => [self.before.replace(before.ssrc), Some(before.ssrc)],
+            _ => [None; 2],
+        }
+    }
+
+    /// Whether a packet that is not of the present source and format is but one that was overtaken by the switch to it:
+    /// it must not bring back what was before.
+    pub fn is_overtaken(&self, ssrc: u32, sequence: u64, now: Instant) -> bool {
+        let (Some(source), Some(latest)) = (self.source, self.latest) else {
+            return false;
+        };
+        if source.ssrc == ssrc {
+            return latest.epoch == source.epoch && sequence < latest.sequence;
+        }
+        self.before == Some(ssrc) && now < latest.at + OVERTAKEN_MAX
     }
 
     /// When a keyframe can be asked for; not before there is a source to ask.

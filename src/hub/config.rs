@@ -87,6 +87,10 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// A source is asked for a keyframe at most once in this time, and again after it until one comes.
 pub const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A source that another has taken over from comes back only when that one has been silent for so long: until then, its
+/// packets are stragglers.
+pub const OVERTAKEN_MAX: Duration = Duration::from_secs(1);
+
 /// How often a broadcast's viewer count, bitrate and `video-ok` are brought up to date.
 pub const BROADCAST_TICK: Duration = Duration::from_secs(1);
 

@@ -32,7 +32,7 @@ impl Hub {
         let Some(key) = self.peers.get(publisher).and_then(|peer| Some(peer.publisher()?.broadcast)) else {
             return;
         };
-        let Some((kind, source)) = self.source_of(publisher, key, &packet) else {
+        let Some((kind, source)) = self.source_of(now, publisher, key, &packet) else {
             return;
         };
         let Some(broadcast) = self.broadcasts.get_mut(key) else {
@@ -72,7 +72,7 @@ impl Hub {
         };
         // What was retransmitted or overtaken begins no picture: who waits has been denied packets that follow it, and who
         // asked did so after it was made.
-        let is_newest = track.advances(source.epoch, media.sequence);
+        let is_newest = track.advances(source.epoch, media.sequence, now);
         let begins = track.keyframe_start.observe(codec, &media.payload, media.timestamp);
         let starts = kind == TrackKind::Audio || (begins && is_newest);
         if starts && kind == TrackKind::Video {
@@ -106,7 +106,13 @@ impl Hub {
     }
 
     /// The track that a packet belongs to and the source that it comes from; notes a new source.
-    fn source_of(&mut self, publisher: PeerKey, key: BroadcastKey, packet: &RtpPacket) -> Option<(TrackKind, Source)> {
+    fn source_of(
+        &mut self,
+        now: Instant,
+        publisher: PeerKey,
+        key: BroadcastKey,
+        packet: &RtpPacket,
+    ) -> Option<(TrackKind, Source)> {
         let (ssrc, payload_type) = (*packet.header.ssrc, *packet.header.payload_type);
         let broadcast = self.broadcasts.get_mut(key)?;
         let known = |track: &&Track| {
@@ -126,6 +132,12 @@ impl Hub {
         if codec.kind() != track.kind {
             return None;
         }
+        if track.is_overtaken(ssrc, *packet.seq_no, now) {
+            if track.source.is_some_and(|source| source.ssrc != ssrc) {
+                forget_stream(peer, ssrc);
+            }
+            return None;
+        }
         let epoch = match track.source {
             Some(source) if source.ssrc == ssrc => source.epoch,
             _ => {
@@ -140,12 +152,11 @@ impl Hub {
                 self.last_format
             }
         };
-        if track.source.is_none_or(|source| source.epoch != epoch) {
-            track.keyframe_start.reset();
-        }
         track.codec = codec;
         let source = Source { ssrc, epoch, payload_type, spec, format };
-        track.source = Some(source);
+        for gone in track.switch(source).into_iter().flatten().filter(|gone| *gone != ssrc) {
+            forget_stream(peer, gone);
+        }
         Some((track.kind, source))
     }
 
@@ -188,6 +199,13 @@ impl Hub {
         let session = peer.session;
         self.signal(session, None, refusal.into());
     }
+}
+
+/// Lets str0m forget a stream that a packet which came late has left on an m-line: it would take retransmissions for that
+/// stream's which are the present one's.
+fn forget_stream(peer: &mut Peer, ssrc: u32) {
+    // A peer that panics in there ends when it is polled next.
+    let _ = peer.guard(|rtc| rtc.direct_api().remove_stream_rx(ssrc.into()));
 }
 
 /// The sender report that str0m keeps for the packet's stream.

@@ -323,10 +323,8 @@ impl Hub {
     }
 
     fn tell_refused_video(&mut self, session: SessionId, key: PeerKey) {
-        let Some(subscriber) = self.peers.get(key).and_then(Peer::subscriber) else {
-            return;
-        };
-        let refused: Vec<_> = subscriber.refused_video().cloned().collect();
+        let subscriber = self.peers.get_mut(key).and_then(Peer::subscriber_mut);
+        let refused = subscriber.map(Subscriber::take_refused_video).unwrap_or_default();
         for broadcast in refused {
             let refusal =
                 Refusal::new(ErrorCode::UnsupportedCodec, "your browser plays none of the video codecs offered");

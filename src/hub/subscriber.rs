@@ -80,6 +80,8 @@ pub struct Lane {
     slots: [Option<Slot>; 2],
     /// The broadcast it carries began after the last offer was made: another is owed, even if no m-line changes.
     begun: bool,
+    /// The client was told that it cannot play the video of the broadcast.
+    told_refused: bool,
 }
 
 impl Lane {
@@ -219,6 +221,7 @@ impl Subscriber {
                 kinds: [true; 2],
                 slots: [None, None],
                 begun: false,
+                told_refused: false,
             });
         }
         let Some(place) = self.lanes.first_mut().and_then(|lane| lane.slots.get_mut(kind as usize)) else {
@@ -276,6 +279,7 @@ impl Subscriber {
                     kinds: [false; 2],
                     slots: [None, None],
                     begun: false,
+                    told_refused: false,
                 });
                 self.lanes.last_mut()
             } else {
@@ -287,6 +291,7 @@ impl Subscriber {
                     lane.last = Some(wanted.broadcast.clone());
                     lane.kinds = wanted.kinds;
                     lane.begun = true;
+                    lane.told_refused = false;
                 }
                 None => refused.push(wanted.broadcast.clone()),
             }
@@ -395,13 +400,18 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Broadcasts whose video was offered and refused.
-    pub fn refused_video(&self) -> impl Iterator<Item = &BroadcastId> {
-        self.lanes.iter().filter_map(|lane| {
-            let refused = lane.slots().any(|slot| slot.kind == TrackKind::Video && slot.rejected);
+    /// Broadcasts whose video was offered and refused, each once.
+    pub fn take_refused_video(&mut self) -> Vec<BroadcastId> {
+        let mut refused = Vec::new();
+        for lane in &mut self.lanes {
+            let is_refused = lane.slots().any(|slot| slot.kind == TrackKind::Video && slot.rejected);
             let wanted = lane.kinds.get(TrackKind::Video as usize).copied().unwrap_or(false);
-            lane.current.as_ref().filter(|_| refused && wanted)
-        })
+            if is_refused && wanted && !lane.told_refused {
+                lane.told_refused = true;
+                refused.extend(lane.current.clone());
+            }
+        }
+        refused
     }
 
     fn tracks(&self) -> Vec<Track> {

@@ -46,6 +46,15 @@ pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     }
 }
 
+/// Whether a decoder finds in the packet, or in any keyframe, what it needs to know before the first slice.
+fn has_its_parameters(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => nal::h264(payload).any(|nal| nal.kind == H264_SPS),
+        Codec::H265 => nal::h265(payload).any(|nal| matches!(nal.kind, H265_VPS | H265_SPS)),
+        _ => true,
+    }
+}
+
 /// H.264's `first_mb_in_slice` of 0 and H.265's `first_slice_segment_in_pic_flag` are both a leading 1 bit.
 fn is_first_slice(body: &[u8]) -> bool {
     body.first().is_some_and(|byte| byte & 0x80 != 0)
@@ -55,10 +64,12 @@ fn is_first_slice(body: &[u8]) -> bool {
 ///
 /// A subscriber that waits for video begins exactly where [`observe`](Self::observe) is true. A later packet of the same
 /// keyframe (the IDR slice behind its parameter sets) has the same timestamp, and to begin there would give a decoder a
-/// picture without its parameters.
+/// picture without its parameters. Nor does one begin at a slice whose parameter sets are lost or late: of keyframes
+/// without any, the second in a row is the first that counts, for then the sender has them elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct KeyframeStart {
     latest_timestamp: Option<u32>,
+    was_bare: bool,
 }
 
 impl KeyframeStart {
@@ -68,12 +79,14 @@ impl KeyframeStart {
             return false;
         }
         self.latest_timestamp = Some(timestamp);
-        true
+        let is_bare = !has_its_parameters(codec, payload);
+        let was_bare = std::mem::replace(&mut self.was_bare, is_bare);
+        !is_bare || was_bare
     }
 
     /// Forgets the past: another source begins.
     pub fn reset(&mut self) {
-        self.latest_timestamp = None;
+        *self = Self::default();
     }
 }
 
@@ -120,9 +133,12 @@ mod tests {
         assert!(!start.observe(Codec::H264, &pps, 9));
         assert!(!start.observe(Codec::H264, &idr, 9));
         assert!(!start.observe(Codec::H264, &delta, 10));
-        assert!(start.observe(Codec::H264, &idr, 11), "an IDR slice whose parameters came before");
+        assert!(!start.observe(Codec::H264, &idr, 11), "its parameter sets are lost or late");
+        assert!(!start.observe(Codec::H264, &sps, 11));
+        assert!(start.observe(Codec::H264, &idr, 12), "again none: they came before, or come by the SDP");
+        assert!(start.observe(Codec::H264, &sps, 13));
         start.reset();
-        assert!(start.observe(Codec::H264, &idr, 11));
+        assert!(!start.observe(Codec::H264, &idr, 13));
     }
 
     #[test]

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use onair::hub::io::SessionId;
 use onair::rtp::codec::{Codec, TrackKind};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
-use str0m::channel::ChannelId;
+use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::format::Codec as Format;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
+use str0m::rtp::RtpWrite;
 use str0m::rtp::rtcp::SenderInfo;
-use str0m::rtp::{RtpWrite, Ssrc};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
 use super::media::{Encoder, Token};
@@ -55,8 +55,6 @@ pub struct Received {
 pub struct Outgoing {
     /// Its m-line.
     pub mid: Mid,
-    /// Its SSRC, once it has another than was negotiated.
-    pub ssrc: Option<Ssrc>,
     /// What makes its packets.
     pub encoder: Encoder,
     /// How long a frame takes from capture to the network.
@@ -88,8 +86,10 @@ pub struct Client {
     pub is_mute: bool,
     /// Whether its process is gone: nothing goes in or out.
     pub is_gone: bool,
-    /// Changes every SDP that it signals.
+    /// Changes every SDP that it signals, as another maker's client would have written it.
     pub edits: Option<fn(&str) -> String>,
+    /// Changes every answer that it is sent, back to what its str0m knows.
+    pub edits_back: Option<fn(&str) -> String>,
     /// Its own offer that waits for an answer.
     pub pending: Option<SdpPendingOffer>,
     /// Offers that it withholds the answer to.
@@ -140,6 +140,7 @@ impl Client {
             is_mute: false,
             is_gone: false,
             edits: None,
+            edits_back: None,
             pending: None,
             offered: VecDeque::new(),
             mids: [None; 2],
@@ -183,7 +184,8 @@ impl Client {
 
     /// Takes the answer to its own offer.
     pub fn take_answer(&mut self, sdp: &str) {
-        let answer = SdpAnswer::from_sdp_string(sdp).expect("the server's answer parses");
+        let sdp = self.edits_back.map_or_else(|| sdp.to_owned(), |edit| edit(sdp));
+        let answer = SdpAnswer::from_sdp_string(&sdp).expect("the server's answer parses");
         let pending = self.pending.take().expect("an offer is pending");
         self.rtc.sdp_api().accept_answer(pending, answer).expect("the server's answer is taken");
     }
@@ -312,14 +314,10 @@ impl Client {
     fn send_frame(&mut self, index: usize) {
         let track = &mut self.outgoing[index];
         let first = track.encoder.capture();
-        let (mid, codec, ssrc) = (track.mid, track.encoder.codec, track.ssrc);
+        let (mid, codec) = (track.mid, track.encoder.codec);
         let payload_type = self.payload_type(mid, codec);
         let mut api = self.rtc.direct_api();
-        let stream = match ssrc {
-            Some(ssrc) => api.stream_tx(&ssrc),
-            None => api.stream_tx_by_mid(mid, None),
-        };
-        let stream = stream.expect("a stream for each track");
+        let stream = api.stream_tx_by_mid(mid, None).expect("a stream for each track");
         for sent in &self.outgoing[index].encoder.sent[first..] {
             stream.write_rtp(
                 RtpWrite::new(
@@ -366,6 +364,30 @@ impl Client {
         let mut api = self.rtc.direct_api();
         let stream = api.stream_rx_by_mid(mid, None).expect("a stream");
         stream.request_keyframe(KeyframeRequestKind::Pli);
+    }
+
+    /// Sends a track under another SSRC from now on, with another encoder; returns the one before.
+    pub fn restart_track(&mut self, kind: TrackKind, encoder: Encoder) -> Encoder {
+        let mid = self.track(kind).mid;
+        let mut api = self.rtc.direct_api();
+        let (ssrc, rtx) = (api.new_ssrc(), api.new_ssrc());
+        let rtx = (kind == TrackKind::Video).then_some(rtx);
+        // Not `reset_stream_tx`: feedback about the new SSRC would not be found.
+        let before = api.stream_tx_by_mid(mid, None).expect("a stream").ssrc();
+        api.remove_stream_tx(before);
+        api.declare_stream_tx(ssrc, rtx, mid, None);
+        self.replace_encoder(kind, encoder)
+    }
+
+    /// Goes on sending a track, with another encoder; returns the one before.
+    pub fn replace_encoder(&mut self, kind: TrackKind, encoder: Encoder) -> Encoder {
+        std::mem::replace(&mut self.track_mut(kind).encoder, encoder)
+    }
+
+    /// Opens a data channel on a connection that has some.
+    pub fn open_channel(&mut self, label: &str) {
+        let config = ChannelConfig { label: label.to_owned(), ..ChannelConfig::default() };
+        self.rtc.direct_api().create_data_channel(config);
     }
 
     /// Closes its peer connection, as a browser does.

@@ -70,7 +70,8 @@ pub struct Encoder {
     pub delta_packets: usize,
     /// Frames are so far apart.
     pub interval: Duration,
-    number: u16,
+    /// Its name in tokens.
+    pub number: u16,
     sequence: u64,
     start: Instant,
     first_timestamp: u32,

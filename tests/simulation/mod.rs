@@ -321,6 +321,11 @@ impl Simulation {
         self.order(session, Order::Close);
     }
 
+    /// A session's attachment is gone.
+    pub fn vanish_session(&mut self, session: SessionId) {
+        self.order(session, Order::Close);
+    }
+
     /// What a session was told.
     pub fn log(&self, session: SessionId) -> &Log {
         &self.logs[&session]
@@ -500,7 +505,7 @@ impl Simulation {
                 continue;
             };
             let encoder = self.encoder(codec);
-            self[id].outgoing.push(Outgoing { mid, ssrc: None, encoder, latency: Duration::ZERO });
+            self[id].outgoing.push(Outgoing { mid, encoder, latency: Duration::ZERO });
         }
     }
 

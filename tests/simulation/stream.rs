@@ -44,6 +44,7 @@ pub fn assert_whole(stretch: &[&Received], encoder: &Encoder) {
 /// Each packet of a stretch is what was sent, in the order and with the distances it was sent with, from a keyframe on.
 pub fn assert_true(stretch: &[&Received], encoder: &Encoder) {
     let first = stretch.first().expect("a packet");
+    assert_eq!(first.token.encoder, encoder.number, "it is another encoder's");
     let sent = |packet: &Received| &encoder.sent[packet.token.index as usize];
     if encoder.codec.kind() == TrackKind::Video {
         assert!(sent(first).starts_keyframe, "it begins at {:?}, which is no keyframe", first.token);
