@@ -180,7 +180,9 @@ impl Desk {
     pub fn tell_failed(&self, recording: RecordingId, broadcast: &BroadcastId, file: Option<String>, error: &str) {
         tracing::error!(%broadcast, file = file.as_deref(), %error, "recording failed");
         self.counters.failed.add(1);
-        self.tell(recording, RecordingState::Failed, file, Some(error.to_owned()));
+        // Where the directory lies is no one's business but the operator's.
+        let root = format!("{}/", self.config.dir.display());
+        self.tell(recording, RecordingState::Failed, file, Some(error.replace(&root, "")));
     }
 
     fn tell_finished(&self, recording: RecordingId, broadcast: &BroadcastId, file: String) {

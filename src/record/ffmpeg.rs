@@ -74,7 +74,7 @@ pub struct Exit {
     pub output: Vec<u8>,
 }
 
-/// A running ffmpeg. Dropping it lets the process run on; it is reaped all the same.
+/// A running ffmpeg. Dropping it lets one that records run on; it is reaped all the same.
 #[derive(Debug)]
 pub struct Process {
     /// Its process id, for logs and for what watches it.
@@ -90,25 +90,25 @@ impl Process {
     ///
     /// [`FfmpegError::Start`].
     pub fn start(ffmpeg: &Path, arguments: &[OsString], stdin: Stdio) -> Result<Self, FfmpegError> {
-        Self::run(Command::new(ffmpeg).args(arguments).stdin(stdin).stdout(Stdio::null()))
+        Self::run(Command::new(ffmpeg).args(arguments).stdin(stdin).stdout(Stdio::null()), false)
     }
 
-    /// Starts an ffmpeg that is killed when the runtime ends, and whose standard output is read.
+    /// Starts an ffmpeg that is killed when this value is dropped or the runtime ends, and whose standard output is read.
     ///
     /// # Errors
     ///
     /// [`FfmpegError::Start`].
     pub fn start_leashed(ffmpeg: &Path, arguments: &[OsString], stdin: Stdio) -> Result<Self, FfmpegError> {
-        Self::run(Command::new(ffmpeg).args(arguments).stdin(stdin).stdout(Stdio::piped()).kill_on_drop(true))
+        Self::run(Command::new(ffmpeg).args(arguments).stdin(stdin).stdout(Stdio::piped()).kill_on_drop(true), true)
     }
 
-    fn run(command: &mut Command) -> Result<Self, FfmpegError> {
+    fn run(command: &mut Command, is_leashed: bool) -> Result<Self, FfmpegError> {
         let mut child = command.stderr(Stdio::piped()).process_group(0).spawn().map_err(FfmpegError::Start)?;
         let (pid, stdout, stderr) = (child.id(), child.stdout.take(), child.stderr.take());
         let (exit_sender, exit) = watch::channel(None);
         let (kill, kill_receiver) = mpsc::channel(1);
         tokio::spawn(async move {
-            let exit = attend(child, stdout, stderr, kill_receiver).await;
+            let exit = attend(child, stdout, stderr, kill_receiver, is_leashed).await;
             let _ = exit_sender.send(Some(exit));
         });
         Ok(Self { pid, exit, kill })
@@ -148,6 +148,7 @@ async fn attend(
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     mut kill: mpsc::Receiver<()>,
+    is_leashed: bool,
 ) -> Exit {
     let output = tokio::spawn(read_all(stdout, OUTPUT_MAX_BYTES, false));
     let said = tokio::spawn(read_all(stderr, SAID_MAX_BYTES, true));
@@ -155,11 +156,14 @@ async fn attend(
         tokio::select! {
             status = child.wait() => break status,
             wish = kill.recv() => {
+                let is_free = wish.is_none() && !is_leashed;
+                if !is_free {
+                    // It fails only where the process has ended.
+                    let _ = child.start_kill();
+                }
                 if wish.is_none() {
                     break child.wait().await;
                 }
-                // It fails only where the process has ended.
-                let _ = child.start_kill();
             }
         }
     };

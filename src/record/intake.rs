@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** pure: it knows no clock but the arrival times and the moments it is handed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::picture::Pictures;
 use super::reorder::{Ordered, Reorder};
@@ -17,7 +17,8 @@ pub struct Intake {
     video: Reorder,
     pictures: Pictures,
     timeline: Timeline,
-    has_video: bool,
+    latest: Option<Instant>,
+    latest_video: Option<Instant>,
 }
 
 impl Intake {
@@ -28,18 +29,20 @@ impl Intake {
             video: Reorder::default(),
             pictures: Pictures::default(),
             timeline: Timeline::new(tracks),
-            has_video: false,
+            latest: None,
+            latest_video: None,
         }
     }
 
     /// Takes a packet as it came, and puts out what is whole and placed.
     pub fn take(&mut self, packet: MediaPacket, out: &mut Vec<Placed>) {
         let arrival = packet.arrival;
+        self.latest = Some(arrival);
         let (mut sound, mut video) = (Vec::new(), Vec::new());
         match packet.kind {
             TrackKind::Audio => self.audio.push(packet, &mut sound),
             TrackKind::Video => {
-                self.has_video = true;
+                self.latest_video = Some(arrival);
                 self.video.push(packet, &mut video);
             }
         }
@@ -68,12 +71,18 @@ impl Intake {
 
     /// Whether video comes of which nothing can be used before a keyframe.
     pub fn awaits_keyframe(&self) -> bool {
-        self.has_video && self.pictures.awaits_keyframe()
+        self.has_video() && self.pictures.awaits_keyframe()
     }
 
     /// Whether any packet of video has come.
     pub fn has_video(&self) -> bool {
-        self.has_video
+        self.latest_video.is_some()
+    }
+
+    /// Whether a packet of video has come within this time of the latest packet of all.
+    pub fn video_flows(&self, within: Duration) -> bool {
+        let pause = self.latest.zip(self.latest_video).map(|(any, video)| any.saturating_duration_since(video));
+        pause.is_some_and(|pause| pause <= within)
     }
 
     /// Packets that were lost on the way, or dropped with what they belonged to.

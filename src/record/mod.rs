@@ -15,6 +15,7 @@ mod feed;
 mod ffmpeg;
 mod files;
 mod finish;
+mod fit;
 mod intake;
 mod listing;
 mod mp4;

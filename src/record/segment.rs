@@ -15,6 +15,7 @@ use super::counters::Counters;
 use super::feed::Feed;
 use super::ffmpeg::{Exit, FfmpegError, Input, Process};
 use super::files::RecordingPath;
+use super::fit::area;
 use super::picture::Picture;
 use crate::hub::io::MediaPacket;
 use crate::rtp::codec::TrackKind;
@@ -202,6 +203,5 @@ async fn reason(process: &mut Process, error: &io::Error) -> FfmpegError {
 }
 
 fn larger(a: (u16, u16), b: (u16, u16)) -> (u16, u16) {
-    let area = |(width, height): (u16, u16)| u32::from(width) * u32::from(height);
     if area(b) > area(a) { b } else { a }
 }

@@ -21,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::command::Streams;
 use super::desk::{Desk, Token, stopped};
 use super::ffmpeg::{Exit, FfmpegError};
+use super::fit::{Fit, area, fits};
 use super::intake::Intake;
 use super::picture::Picture;
 use super::segment::Segment;
@@ -33,7 +34,10 @@ use crate::signal::BroadcastId;
 /// How often the session looks whether something is due while no packets come.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long sound waits for a video that was announced.
+/// How long sound waits for a video that was announced, or that has paused.
+const VIDEO_WAIT: Duration = Duration::from_secs(5);
+
+/// The same on the timeline.
 const VIDEO_WAIT_NS: i64 = 5_000_000_000;
 
 /// Sound kept for a file that is about to begin.
@@ -244,9 +248,10 @@ impl Session {
         }
         if self.segment.is_none() {
             let since_ns = *self.sound_since_ns.get_or_insert(at_ns);
+            let has_waited = at_ns.saturating_sub(since_ns) >= VIDEO_WAIT_NS && !self.intake.video_flows(VIDEO_WAIT);
             if !self.has_video {
                 self.open(at_ns, None, None).await;
-            } else if self.refused.is_none() && at_ns.saturating_sub(since_ns) >= VIDEO_WAIT_NS {
+            } else if self.refused.is_none() && has_waited {
                 let begin_ns = self.sound.front().map_or(at_ns, |(first_ns, _)| *first_ns);
                 self.open(begin_ns, None, None).await;
             }
@@ -263,7 +268,7 @@ impl Session {
 
     async fn write_picture(&mut self, at_ns: i64, picture: Picture) {
         self.has_video = true;
-        let fits = self.segment.as_ref().map(|segment| fits(segment, &picture, self.has_audio));
+        let fits = self.segment.as_ref().map(|segment| fits(segment.streams, &picture, self.has_audio));
         match fits {
             Some(Fit::Yes) => self.append(at_ns, &picture).await,
             Some(Fit::Better) if !picture.is_keyframe || !self.is_due(at_ns) => {
@@ -409,34 +414,6 @@ impl Session {
             self.desk.order(Order::Keyframe(self.recording));
         }
     }
-}
-
-/// Whether a picture can go into a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fit {
-    Yes,
-    /// It can, but a new file would be better at the next keyframe.
-    Better,
-    No,
-}
-
-fn fits(segment: &Segment, picture: &Picture, has_audio: bool) -> Fit {
-    let outgrows = |canvas, size| u64::from(area(size)) * 10 > u64::from(area(canvas)) * 13;
-    let grew = match (segment.streams.canvas, picture.size) {
-        (Some(canvas), Some(size)) => segment.streams.is_transcoded() && outgrows(canvas, size),
-        _ => false,
-    };
-    if segment.streams.video != Some(picture.codec) {
-        Fit::No
-    } else if grew || (has_audio && !segment.streams.audio) {
-        Fit::Better
-    } else {
-        Fit::Yes
-    }
-}
-
-fn area((width, height): (u16, u16)) -> u32 {
-    u32::from(width) * u32::from(height)
 }
 
 async fn ended(segment: &mut Option<Segment>) -> Exit {
