@@ -22,7 +22,7 @@ BROWSER_TESTS ?= $(wildcard tests/browser/*.test.mjs)
 
 BROWSER_MODULES := tests/browser/node_modules/.package-lock.json
 
-.PHONY: help run test test-rust test-browser check audit bench fuzz clean
+.PHONY: help run test test-rust test-browser minute joins check audit bench fuzz clean
 
 help: ## list what there is to do
 	@echo 'onair: a WebRTC broadcast server'
@@ -47,7 +47,17 @@ test-rust: ## run the Rust tests and replay the fuzzing corpus
 # Built as for the Rust tests: `cargo build` alone would build the dependencies anew, with other features.
 test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWSER_TESTS=FILE
 	cargo test --locked --no-run
-	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test --test-concurrency=1 $(BROWSER_TESTS)
+	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test --test-concurrency=1 --test-reporter=spec $(BROWSER_TESTS)
+
+minute: $(BROWSER_MODULES) ## let two browsers watch 720p for a minute, and look at its recording
+	@scripts/need test
+	cargo build --release --locked
+	ONAIR_BIN=$(abspath $(TARGET)/release/onair) node --test --test-reporter=spec tests/browser/minute.mjs
+
+joins: $(BROWSER_MODULES) ## measure how long a late viewer waits for its first frame
+	@scripts/need test
+	cargo build --release --locked
+	ONAIR_BIN=$(abspath $(TARGET)/release/onair) node tests/browser/joins.mjs
 
 # puppeteer-core drives the browsers of the system: it downloads none.
 $(BROWSER_MODULES): tests/browser/package.json tests/browser/package-lock.json
