@@ -1,0 +1,24 @@
+// Marks: when flashes and beeps are in a recording, in seconds of its own time.
+
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const OUTPUT_MAX_BYTES = 64 * 1024 * 1024;
+const BRIGHT = 128;
+
+/** When the picture turns bright. */
+export async function flashes(directory, path) {
+  const { stdout } = await run('ffmpeg', ['-v', 'error', '-nostdin', '-i', join(directory, path), '-an', '-fps_mode', 'passthrough',
+    '-vf', 'signalstats,metadata=mode=print:key=lavfi.signalstats.YAVG:file=-', '-f', 'null', '-'], { maxBuffer: OUTPUT_MAX_BYTES });
+  const frames = [...stdout.matchAll(/pts_time:(\S+)\s+lavfi\.signalstats\.YAVG=(\S+)/g)].map(([, time, brightness]) => ({ time_s: Number(time), bright: Number(brightness) > BRIGHT }));
+  return frames.filter(({ bright }, index) => bright && index > 0 && !frames[index - 1].bright).map(({ time_s }) => time_s);
+}
+
+/** When silence ends. */
+export async function beeps(directory, path) {
+  const { stderr } = await run('ffmpeg', ['-v', 'info', '-nostdin', '-nostats', '-i', join(directory, path), '-vn',
+    '-af', 'silencedetect=noise=-30dB:duration=0.2', '-f', 'null', '-'], { maxBuffer: OUTPUT_MAX_BYTES });
+  return [...stderr.matchAll(/silence_end: (\S+)/g)].map(([, time]) => Number(time));
+}

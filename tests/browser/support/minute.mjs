@@ -1,0 +1,54 @@
+// The minute: 1280x720 at 30 frames a second with sound, two viewers in Chromium, watched for as long as is asked for; then
+// its recording.
+
+import assert from 'node:assert/strict';
+import { Broadcaster } from './broadcaster.mjs';
+import { decode, finishedOnes, probe } from './recording.mjs';
+import { assertPlaysInPage } from './replay.mjs';
+import { assertSmooth } from './smoothness.mjs';
+import { until } from './until.mjs';
+import { Viewer } from './viewer.mjs';
+
+/** Beginnings and ends of the two tracks: a frame and a packet of sound are not the same length. */
+const TRACKS_APART_MAX_S = 0.15;
+
+/** `beside(server)` may start more viewers; it returns what ends them and asserts what they saw. */
+export async function playMinute(stage, { span_ms, beside = async () => async () => {} }) {
+  const server = await stage.serve();
+  const broadcaster = new Broadcaster(await stage.tab('camera30'), 'lobby', 'ada');
+  const viewers = [new Viewer(await stage.tab('viewer')), new Viewer(await stage.tab('viewer'))];
+  await viewers[0].open('lobby', 'ada');
+  await viewers[0].waitWaiting();
+  await broadcaster.open({ codec: 'H264' });
+  await broadcaster.start();
+  assert.equal((await broadcaster.sent()).camera_fps, 30);
+  await viewers[1].open('lobby', 'ada');
+  const endBeside = await beside(server);
+  for (const viewer of viewers) {
+    await viewer.waitPlaying('lobby/ada');
+    await until('the picture is sharp', async () => (await viewer.received('lobby/ada')).element.width === 1280);
+  }
+
+  const span = await assertSmooth(stage, broadcaster, viewers.map((viewer) => ({ viewer, id: 'lobby/ada' })), { span_ms });
+  await endBeside();
+  for (const viewer of viewers) {
+    const { element, video, audio } = await viewer.received('lobby/ada');
+    assert.deepEqual([element.width, element.height], [1280, 720]);
+    assert.deepEqual([video.codec, audio.codec], ['video/H264', 'audio/opus']);
+  }
+  const sent = await broadcaster.stopCounted();
+
+  const paths = await finishedOnes(server, 1);
+  let recorded = 0;
+  for (const path of paths) {
+    const { video, audio } = await probe(server.recordings, path);
+    recorded += video.packets;
+    stage.note(`${path}: ${video.packets} frames in ${video.duration_s.toFixed(2)} s, sound ${audio.duration_s.toFixed(2)} s, picture begins ${Math.round((video.start_s - audio.start_s) * 1000)} ms after sound`);
+    assert.deepEqual([video.codec, audio.codec], ['h264', 'opus']);
+    assert.deepEqual((await decode(server.recordings, path)).complaints, []);
+    assert.ok(Math.abs(video.start_s - audio.start_s) < TRACKS_APART_MAX_S, `the tracks begin ${video.start_s} and ${audio.start_s}`);
+  }
+  assert.equal(recorded, sent, 'frames recorded');
+  assert.ok(sent >= span.sent);
+  await assertPlaysInPage(viewers[0].tab, paths[0]);
+}

@@ -1,0 +1,83 @@
+// Stage: a server and the tabs of one scenario.
+//
+// Invariant: what was opened on a stage is closed with it. Browsers are shared by the stages of a process; each tab has a
+// profile of its own inside them.
+
+import * as browsers from './browsers.mjs';
+import { Server } from './server.mjs';
+import { Tab } from './tab.mjs';
+
+const LAUNCHERS = {
+  broadcaster: browsers.broadcasterChromium, camera30: browsers.camera30Chromium, viewer: browsers.viewerChromium,
+  refusing: browsers.refusingChromium, firefox: browsers.firefox,
+};
+const launched = new Map();
+
+/** Closes all browsers. */
+export async function closeBrowsers() {
+  const open = [...launched.values()];
+  launched.clear();
+  for (const launching of open) await (await launching).close();
+}
+
+export class Stage {
+  server = null;
+  /** Puts a measured value into the report. */
+  note;
+  #tabs = [];
+  #contexts = [];
+
+  constructor(note) {
+    this.note = note;
+  }
+
+  /** Starts the scenario's server. */
+  async serve(...args) {
+    this.server = await Server.start(args);
+    return this.server;
+  }
+
+  /**
+   * Starts it with the addresses of this machine's interfaces, as it has them by default. Firefox needs one: it pairs no
+   * address of its own with 127.0.0.1.
+   */
+  async serveEverywhere(...args) {
+    this.server = await Server.start(args, { udpHost: '0.0.0.0' });
+    return this.server;
+  }
+
+  /** A new tab in a new profile: `kind` names its browser, one of LAUNCHERS. */
+  async tab(kind, { phone = false } = {}) {
+    const browser = await launch(kind);
+    const context = await browser.createBrowserContext();
+    this.#contexts.push(context);
+    // A window each: a tab behind another one is hidden, and shows no frames.
+    const page = await context.newPage({ type: 'window' });
+    const tab = new Tab(page, `${kind} ${this.#tabs.length + 1}`, () => this.server.url);
+    this.#tabs.push(tab);
+    await tab.prepare({ phone });
+    return tab;
+  }
+
+  expectNoErrors() {
+    for (const tab of this.#tabs) tab.expectNoErrors();
+  }
+
+  async story() {
+    const parts = await Promise.all(this.#tabs.map((tab) => tab.story()));
+    if (this.server) parts.push(await this.server.log());
+    return parts.join('\n');
+  }
+
+  async clear() {
+    for (const context of this.#contexts) await context.close().catch(() => { /* its browser is gone */ });
+    await this.server?.clear();
+  }
+}
+
+async function launch(kind) {
+  const open = await launched.get(kind);
+  if (open?.connected) return open;
+  launched.set(kind, LAUNCHERS[kind]());
+  return launched.get(kind);
+}
