@@ -209,6 +209,7 @@ impl Timeline {
             && let (Some(offset_ns), Some(target_ns)) = (video.offset_ns, target_ns)
             && target_ns.saturating_sub(offset_ns).saturating_abs() <= BELIEVED_MAX_NS
         {
+            tracing::trace!(by_us = target_ns.saturating_sub(offset_ns) / 1000, "sender reports move the picture");
             video.target_ns = Some(target_ns);
         }
     }
