@@ -56,8 +56,8 @@ const CANDIDATES_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Addresses {
     candidates: Vec<SocketAddr>,
-    /// Whether the candidates are addresses of this machine, from which datagrams can be sent.
-    ours: bool,
+    /// Those of them that are addresses of this machine, from which datagrams can be sent.
+    ours: Vec<SocketAddr>,
     bound: SocketAddr,
 }
 
@@ -67,8 +67,7 @@ impl Addresses {
     #[must_use]
     pub fn new(bound: SocketAddr, public: &[PublicIp], interfaces: &[IpAddr]) -> Self {
         let port = bound.port();
-        let ours = public.is_empty();
-        let mut candidates: Vec<SocketAddr> = if !ours {
+        let mut candidates: Vec<SocketAddr> = if !public.is_empty() {
             let told = |public: &PublicIp| SocketAddr::new(public.ip, public.port.unwrap_or(port));
             public.iter().map(told).collect()
         } else if !bound.ip().is_unspecified() {
@@ -78,6 +77,9 @@ impl Addresses {
             interfaces.iter().filter(reaches).map(|ip| SocketAddr::new(*ip, port)).collect()
         };
         candidates.truncate(CANDIDATES_MAX);
+        // A public address may be one of ours all the same: of a machine without NAT that has several.
+        let is_ours = |candidate: &&SocketAddr| candidate.ip().is_loopback() || interfaces.contains(&candidate.ip());
+        let ours = candidates.iter().filter(is_ours).copied().collect();
         Self { candidates, ours, bound }
     }
 
@@ -105,7 +107,7 @@ impl Addresses {
     /// The address to send from for a datagram of `candidate`; `None` leaves it to the kernel.
     #[must_use]
     pub fn departure(&self, candidate: SocketAddr) -> Option<IpAddr> {
-        let choose = self.ours && self.bound.ip().is_unspecified() && self.candidates.contains(&candidate);
+        let choose = self.bound.ip().is_unspecified() && self.ours.contains(&candidate);
         choose.then(|| candidate.ip())
     }
 }
@@ -202,5 +204,18 @@ mod tests {
         let told = addresses.arrival(Some(ip("10.0.0.5")), ip("192.0.2.9"));
         assert_eq!(told, address("203.0.113.7:9000"));
         assert_eq!(addresses.departure(told), None);
+    }
+
+    #[test]
+    fn a_public_address_of_our_own_is_sent_from() {
+        let public = ["127.0.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap(), "203.0.113.7".parse().unwrap()];
+        let addresses = Addresses::new(address("0.0.0.0:8189"), &public, &[ip("192.0.2.1"), ip("198.51.100.1")]);
+        for (arrived_at, sent_from) in [("127.0.0.1", Some("127.0.0.1")), ("192.0.2.1", Some("192.0.2.1"))] {
+            let told = addresses.arrival(Some(ip(arrived_at)), ip("198.51.100.9"));
+            assert_eq!(told.ip(), ip(arrived_at));
+            // Left to the kernel, the answer would bear the address nearest to the client, which it never asked.
+            assert_eq!(addresses.departure(told), sent_from.map(ip));
+        }
+        assert_eq!(addresses.departure(address("203.0.113.7:8189")), None);
     }
 }
