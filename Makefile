@@ -46,21 +46,21 @@ test-rust: ## run the Rust tests and replay the fuzzing corpus
 
 # Built as for the Rust tests: `cargo build` alone would build the dependencies anew, with other features.
 test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWSER_TESTS=FILE
+	@test -n '$(BROWSER_TESTS)' || { echo 'tests/browser holds no tests' >&2; exit 1; }
 	cargo test --locked --no-run
 	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test --test-concurrency=1 --test-reporter=spec $(BROWSER_TESTS)
 
 minute: $(BROWSER_MODULES) ## let two browsers watch 720p for a minute, and look at its recording
-	@scripts/need test
 	cargo build --release --locked
 	ONAIR_BIN=$(abspath $(TARGET)/release/onair) node --test --test-reporter=spec tests/browser/minute.mjs
 
 joins: $(BROWSER_MODULES) ## measure how long a late viewer waits for its first frame
-	@scripts/need test
 	cargo build --release --locked
 	ONAIR_BIN=$(abspath $(TARGET)/release/onair) node tests/browser/joins.mjs
 
 # puppeteer-core drives the browsers of the system: it downloads none.
 $(BROWSER_MODULES): tests/browser/package.json tests/browser/package-lock.json
+	@scripts/need test
 	npm ci --prefix tests/browser --no-audit --no-fund --loglevel error
 	@touch $@
 
@@ -80,13 +80,18 @@ bench: ## measure forwarding, demultiplexing and parsing
 	@scripts/need bench
 	cargo bench --locked
 
-fuzz: ## run each fuzz target for FUZZ_SECONDS (60)
+# What fuzzing finds by itself goes to fuzz/found; what is worth keeping moves from there to fuzz/corpus by hand.
+fuzz: ## run each fuzz target for FUZZ_SECONDS (60); some with FUZZ_TARGETS="sdp rtp"
 	@scripts/need fuzz
-	@for target in $$(cargo fuzz list); do \
+	@for target in $(or $(FUZZ_TARGETS),$$(cargo fuzz list)); do \
 		echo "fuzz $$target for $(FUZZ_SECONDS) s"; \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
+		mkdir -p "fuzz/found/$$target"; \
+		tokens=(); \
+		case "$$target" in message | signaling | sdp | sdpfrag) tokens=(-dict=$(CURDIR)/fuzz/sdp.dict) ;; esac; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" "fuzz/found/$$target" "fuzz/corpus/$$target" -- \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 "$${tokens[@]}"; \
 	done
 
 clean: ## remove what was built, never recordings
 	cargo clean
-	rm -rf fuzz/target tests/browser/node_modules
+	rm -rf fuzz/target fuzz/found tests/browser/node_modules
