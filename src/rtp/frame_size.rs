@@ -205,9 +205,9 @@ fn obu_elements(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
         [header, rest @ ..] => (header >> 4 & 0x03, rest),
         [] => (0, payload),
     };
-    let mut index = 0;
+    let mut index = 0_u8;
     std::iter::from_fn(move || {
-        index += 1;
+        index = index.saturating_add(1);
         if rest.is_empty() || (count != 0 && index > count) {
             return None;
         }
@@ -363,6 +363,11 @@ mod tests {
         let sps = sps.put(1, 1).put(1, 1).put(14, 0).put(32, 0).put(32, 0).put(32, 0);
         let sps = sps.golomb(0).golomb(1).golomb(1920).golomb(1088).put(1, 1).golomb(0).golomb(0).golomb(0).golomb(4);
         assert_eq!(frame_size(Codec::H265, &sps.nal(&[33 << 1, 1])), Some((1920, 1080)));
+    }
+
+    #[test]
+    fn av1_elements_may_be_empty_and_many() {
+        assert_eq!(frame_size(Codec::Av1, &[0; 1_200]), None);
     }
 
     #[test]
