@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 pub use super::answer::{answer_has_no_media, candidates, rejected_mids, rejected_video, with_start_bitrate};
 use super::mids::Mids;
+use super::payload_types;
 pub use super::sdp::{CANDIDATES_MAX, M_LINES_MAX, SDP_MAX_BYTES, SdpError};
 use super::sdp::{Section, Text};
 
@@ -174,6 +175,9 @@ enum Side<'a> {
 
 fn rebuild(text: &Text<'_>, mids: &Mids, side: Side<'_>) -> Result<String, SdpError> {
     check_security(text)?;
+    if !matches!(side, Side::Offer(OfferOptions { role: Role::Publisher, .. })) {
+        payload_types::check(text)?;
+    }
     let mut out = String::with_capacity(SDP_MAX_BYTES / 4);
     let mut candidates_left = match side {
         Side::Offer(options) => options.candidates_max,

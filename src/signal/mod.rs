@@ -9,6 +9,7 @@ pub mod foreign;
 pub mod id;
 pub mod message;
 mod mids;
+mod payload_types;
 pub mod sdp;
 pub mod sdpfrag;
 

@@ -50,6 +50,9 @@ pub enum SdpError {
     /// The BUNDLE group names an m-line that is not there.
     #[error("a=group:BUNDLE names `{0}`, which no m-line has as its a=mid")]
     UnknownBundleMid(String),
+    /// A payload type of a receiver that stands for two things.
+    #[error("payload type {0} stands for two things: in a BUNDLE each has one meaning")]
+    PayloadType(String),
     /// No fingerprint, so nothing would say who is at the other end of DTLS.
     #[error("a=fingerprint is missing: media goes over DTLS-SRTP")]
     MissingFingerprint,
