@@ -24,9 +24,9 @@ use super::metrics::{Direction, HttpMetrics};
 use super::state::{AppState, Remote};
 use super::stop::stopped;
 use crate::handle::{HandleError, Session};
-use crate::hub::io::{Command, Door};
+use crate::hub::io::Door;
 use crate::signal::message::FRAME_MAX_BYTES;
-use crate::signal::{BroadcastId, ClientMessage, ErrorCode, ServerMessage, Signal};
+use crate::signal::{ClientMessage, ErrorCode, ServerMessage, Signal};
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -217,7 +217,7 @@ where
                     .await;
             }
         };
-        match self.session.send(request.id.clone(), command_of(request.message)) {
+        match self.session.send(request.id.clone(), request.message.into()) {
             Ok(()) => Ok(()),
             Err(HandleError::Stopped) => Err(End::Closed(Verdict::GOING_AWAY)),
             Err(error @ HandleError::Busy) => {
@@ -289,27 +289,6 @@ where
     }
 }
 
-fn command_of(message: ClientMessage) -> Command {
-    match message {
-        // `token` waits for `--auth`.
-        ClientMessage::Register { room, user, sdp, token: _ } => {
-            Command::Register { broadcast: BroadcastId::new(room, user), offer: sdp }
-        }
-        ClientMessage::Offer { sdp } => Command::Offer { offer: sdp },
-        ClientMessage::Unregister => Command::Unregister,
-        ClientMessage::Subscribe { room, user, token: _ } => Command::Subscribe { room, user },
-        ClientMessage::Answer { sdp, seq } => Command::Answer { answer: sdp, seq },
-        ClientMessage::Select { broadcasts } => Command::Select { broadcasts },
-        ClientMessage::Restart => Command::Restart,
-        ClientMessage::Unsubscribe => Command::Unsubscribe,
-        ClientMessage::Candidate { candidate } => {
-            let line = candidate.map(|init| init.candidate).filter(|line| !line.is_empty());
-            Command::Candidate { candidate: line }
-        }
-        ClientMessage::Ping => Command::Ping,
-    }
-}
-
 /// A token bucket of frames.
 struct Allowance {
     frames: f64,
@@ -362,6 +341,7 @@ where
 mod tests {
     use super::*;
     use crate::handle::{HubPort, NewRecording, Request, SIGNALS_MAX, bridge};
+    use crate::hub::io::Command;
     use tokio::io::DuplexStream;
     use tokio::sync::mpsc;
     use tokio::task::JoinHandle;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::rtp::codec::{Codec, CodecSet, TrackKind};
 pub use crate::rtp::packet::{MediaPacket, SenderReport};
 use crate::signal::message::RecordingState;
-use crate::signal::{BroadcastId, RoomId, Signal, UserId};
+use crate::signal::{BroadcastId, ClientMessage, RoomId, Signal, UserId};
 
 /// One signaling attachment: a WebSocket, or a WHIP or WHEP resource. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +79,29 @@ pub enum Command {
     },
     /// Is anyone there: `pong`.
     Ping,
+}
+
+impl From<ClientMessage> for Command {
+    fn from(message: ClientMessage) -> Self {
+        match message {
+            // `token` waits for `--auth`.
+            ClientMessage::Register { room, user, sdp, token: _ } => {
+                Self::Register { broadcast: BroadcastId::new(room, user), offer: sdp }
+            }
+            ClientMessage::Offer { sdp } => Self::Offer { offer: sdp },
+            ClientMessage::Unregister => Self::Unregister,
+            ClientMessage::Subscribe { room, user, token: _ } => Self::Subscribe { room, user },
+            ClientMessage::Answer { sdp, seq } => Self::Answer { answer: sdp, seq },
+            ClientMessage::Select { broadcasts } => Self::Select { broadcasts },
+            ClientMessage::Restart => Self::Restart,
+            ClientMessage::Unsubscribe => Self::Unsubscribe,
+            ClientMessage::Candidate { candidate } => {
+                let line = candidate.map(|init| init.candidate).filter(|line| !line.is_empty());
+                Self::Candidate { candidate: line }
+            }
+            ClientMessage::Ping => Self::Ping,
+        }
+    }
 }
 
 /// What the server itself asks of the hub.
