@@ -1,0 +1,117 @@
+//! Bytes to the parsers of the lowest floor.
+
+use onair::rtp::codec::Codec;
+use onair::rtp::frame_size::frame_size;
+use onair::rtp::header::{DatagramKind, RtpHeader};
+use onair::rtp::keyframe::{KeyframeStart, starts_keyframe};
+use onair::rtp::rtcp::{self, Rtcp};
+use onair::rtp::vp8::{PictureId, Vp8Descriptor, Vp8Ids};
+use onair::rtp::vp9::cut_descriptor;
+use onair::signal::ClientMessage;
+use onair::signal::answer::{candidates, rejected_mids, with_start_bitrate};
+use onair::signal::foreign::{Foreign, OfferOptions, Role, normalise_answer};
+use onair::signal::sdpfrag::SdpFrag;
+use str0m::change::{SdpAnswer, SdpOffer};
+
+/// A text frame as a client's message.
+pub fn message(frame: &[u8]) {
+    if let Ok(frame) = std::str::from_utf8(frame) {
+        let _ = ClientMessage::parse(frame);
+    }
+}
+
+/// SDP as a broadcaster's offer, as a player's offer and as a viewer's answer, made fit and parsed by the engine; and as
+/// an answer of ours that is mapped back.
+pub fn sdp(sdp: &[u8]) {
+    let Ok(sdp) = std::str::from_utf8(sdp) else {
+        return;
+    };
+    for options in [
+        OfferOptions::default(),
+        OfferOptions { role: Role::Subscriber, stream: Some("onair"), ..OfferOptions::default() },
+    ] {
+        if let Ok(foreign) = Foreign::offer(sdp, options) {
+            if let Ok(offer) = SdpOffer::from_sdp_string(foreign.sdp()) {
+                let m_lines = |sdp: &str| sdp.lines().filter(|line| line.starts_with("m=")).count();
+                assert_eq!(m_lines(&offer.to_sdp_string()), m_lines(foreign.sdp()), "an m-line was lost in parsing");
+            }
+            let _ = with_start_bitrate(&foreign.answer(sdp), 2_500);
+        }
+    }
+    if let Ok(fit) = normalise_answer(sdp) {
+        let _ = SdpAnswer::from_sdp_string(&fit);
+    }
+    let _ = candidates(sdp);
+    let _ = rejected_mids(sdp);
+}
+
+/// A trickled SDP fragment: what is read is written the same.
+pub fn sdpfrag(text: &[u8]) {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    if let Ok(frag) = SdpFrag::parse(text) {
+        assert_eq!(SdpFrag::parse(&frag.to_string()).as_ref(), Ok(&frag));
+    }
+}
+
+/// A packet to everything that looks into RTP, RTCP and their payloads.
+pub fn rtp(packet: &[u8]) {
+    let payload = match DatagramKind::classify(packet) {
+        DatagramKind::Rtcp => {
+            rtcp::packets(packet).for_each(read_rtcp);
+            return;
+        }
+        DatagramKind::Rtp => {
+            let Ok(header) = RtpHeader::parse(packet) else {
+                return;
+            };
+            header.extensions.clone().for_each(drop);
+            let _ = header.extensions.value_of(4);
+            &packet[header.payload.clone()]
+        }
+        // What is no packet may be a payload: it is easier to find without a header in front of it.
+        DatagramKind::Stun | DatagramKind::Dtls | DatagramKind::Unknown => packet,
+    };
+    for codec in Codec::VIDEO.into_iter().chain([Codec::Opus]) {
+        let starts = starts_keyframe(codec, payload);
+        assert_eq!(KeyframeStart::default().observe(codec, payload, 1), starts);
+        let _ = frame_size(codec, payload);
+    }
+    if let Some((_, frame)) = cut_descriptor(payload) {
+        assert!(frame.len() < payload.len());
+    }
+    patch_vp8(payload);
+}
+
+fn read_rtcp(packet: Result<Rtcp<'_>, rtcp::RtcpError>) {
+    match packet {
+        Ok(Rtcp::SenderReport(report, blocks)) => {
+            let _ = report.mapping(90_000);
+            blocks.for_each(drop);
+        }
+        Ok(Rtcp::ReceiverReport(_, blocks)) => blocks.for_each(drop),
+        Ok(Rtcp::SourceDescription(cnames)) => cnames.for_each(drop),
+        Ok(Rtcp::Goodbye(sources)) => sources.for_each(drop),
+        Ok(Rtcp::Nack { lost, .. }) => lost.for_each(drop),
+        Ok(Rtcp::FullIntra { requests, .. }) => requests.for_each(drop),
+        Ok(Rtcp::ReceiverBitrate { ssrcs, .. }) => ssrcs.for_each(drop),
+        Ok(Rtcp::PictureLoss { .. } | Rtcp::Other(..)) | Err(_) => {}
+    }
+}
+
+/// The ids that are written into a descriptor are read from it again.
+fn patch_vp8(payload: &[u8]) {
+    let Ok(descriptor) = Vp8Descriptor::parse(payload) else {
+        return;
+    };
+    let before = descriptor.ids();
+    let ids =
+        Vp8Ids { picture_id: before.picture_id.map(|id| PictureId::new(id.value.wrapping_add(1), id.long)), ..before };
+    let mut patched = payload.to_vec();
+    descriptor.patch(&mut patched, ids);
+    let after = Vp8Descriptor::parse(&patched).expect("what was patched is a descriptor still");
+    assert_eq!(after.ids(), ids);
+    assert_eq!(after.len_bytes(), descriptor.len_bytes());
+    assert_eq!(patched.get(after.len_bytes()..), payload.get(descriptor.len_bytes()..));
+}
