@@ -51,10 +51,12 @@ test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWS
 	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test --test-concurrency=1 --test-reporter=spec $(BROWSER_TESTS)
 
 minute: $(BROWSER_MODULES) ## let two browsers watch 720p for a minute, and look at its recording
+	@scripts/need test
 	cargo build --release --locked
 	ONAIR_BIN=$(abspath $(TARGET)/release/onair) node --test --test-reporter=spec tests/browser/minute.mjs
 
 joins: $(BROWSER_MODULES) ## measure how long a late viewer waits for its first frame
+	@scripts/need test
 	cargo build --release --locked
 	ONAIR_BIN=$(abspath $(TARGET)/release/onair) node tests/browser/joins.mjs
 
