@@ -69,6 +69,7 @@ $(BROWSER_MODULES): tests/browser/package.json tests/browser/package-lock.json
 check: ## check form, lints, documentation, dependencies and house rules
 	@scripts/need check
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 	cargo deny --locked --log-level error check bans licenses sources
