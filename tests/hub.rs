@@ -10,19 +10,33 @@
 
 #[path = "hub/caps.rs"]
 mod caps;
+#[path = "hub/channels.rs"]
+mod channels;
+#[path = "hub/churn.rs"]
+mod churn;
 #[path = "hub/codecs.rs"]
 mod codecs;
 #[path = "hub/first_frames.rs"]
 mod first_frames;
 #[path = "hub/half_open.rs"]
 mod half_open;
+#[path = "hub/lips.rs"]
+mod lips;
 #[path = "hub/offers.rs"]
 mod offers;
 #[path = "hub/out_of_turn.rs"]
 mod out_of_turn;
+#[path = "hub/players.rs"]
+mod players;
+#[path = "hub/repair.rs"]
+mod repair;
+#[path = "hub/restarts.rs"]
+mod restarts;
 #[path = "hub/returns.rs"]
 mod returns;
 #[allow(dead_code, reason = "other tests share it: none needs all of it")]
 mod simulation;
+#[path = "hub/strangers.rs"]
+mod strangers;
 #[path = "hub/walls.rs"]
 mod walls;

@@ -92,6 +92,12 @@ impl Demux {
         self.by_ufrag.remove(ufrag);
     }
 
+    /// When the next ufrag is to be forgotten.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Instant> {
+        self.expiring.front().map(|(at, _)| *at)
+    }
+
     /// Forgets the ufrags whose time is up.
     pub fn expire(&mut self, now: Instant) {
         while self.expiring.front().is_some_and(|(at, _)| *at <= now) {

@@ -193,10 +193,20 @@ impl Hub {
     pub(super) fn park(&mut self, targets: Vec<Target<SlotRef>>) {
         for target in targets {
             let to = target.to;
-            let subscriber = self.peers.get_mut(to.peer).and_then(Peer::subscriber_mut);
-            if let Some(slot) = subscriber.and_then(|subscriber| subscriber.slot_mut(to.mid)) {
-                slot.attached = None;
-                slot.parked = Some(target);
+            let Some(subscriber) = self.peers.get_mut(to.peer).and_then(Peer::subscriber_mut) else {
+                continue;
+            };
+            let Some(slot) = subscriber.slot_mut(to.mid) else {
+                continue;
+            };
+            let attached = slot.attached.take();
+            slot.parked = Some(target);
+            let Some(attached) = attached else {
+                continue;
+            };
+            let still = subscriber.slots_mut().any(|slot| slot.attached == Some(attached));
+            if let Some(broadcast) = self.broadcasts.get_mut(attached).filter(|_| !still) {
+                broadcast.viewers.remove(&to.peer);
             }
         }
     }
@@ -327,4 +337,75 @@ impl Hub {
 /// Candidates for a person's eyes.
 fn list(candidates: &[String]) -> String {
     if candidates.is_empty() { "none".to_owned() } else { candidates.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::config::{HubConfig, IceRole, Limits};
+    use super::super::io::{Command, Door, Order};
+    use super::*;
+    use crate::egress::sink::DatagramSink;
+    use crate::rtp::codec::{Codec, CodecSet};
+    use crate::rtp::test_epoch;
+    use crate::signal::Signal;
+
+    /// Takes nothing.
+    struct Nowhere;
+
+    impl DatagramSink for Nowhere {
+        fn reserve(&mut self, _: SocketAddr, _: SocketAddr, _: usize) -> Option<&mut [u8]> {
+            None
+        }
+
+        fn commit(&mut self, _: usize) {}
+    }
+
+    fn told(hub: &mut Hub, session: SessionId) -> Vec<ServerMessage> {
+        let mut told = Vec::new();
+        while let Some(event) = hub.poll_event() {
+            match event {
+                Event::Signal(to, Signal { message, .. }) if to == session => told.push(message),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn a_panic_inside_one_peer_ends_that_peer_alone() {
+        let now = test_epoch();
+        let mut hub = Hub::new(HubConfig {
+            candidates: vec![([127, 0, 0, 1], 8189).into()],
+            ice: IceRole::Lite,
+            codecs: vec![Codec::Vp8],
+            start_bitrate_bps: 0,
+            record: false,
+            recordable: CodecSet::EMPTY,
+            limits: Limits::default(),
+            seed: 1,
+        });
+        let sessions = [SessionId(1), SessionId(2)];
+        for session in sessions {
+            hub.handle_order(now, session, Order::Open { door: Door::WebSocket, remote: [127, 0, 0, 1].into() });
+            let subscribe = Command::Subscribe { room: "r".parse().unwrap(), user: None };
+            hub.handle_command(now, session, None, subscribe);
+        }
+        hub.flush(now, &mut Nowhere);
+        let [broken, whole] = sessions.map(|session| hub.sessions.get(session).unwrap().peer.unwrap());
+        let peer = hub.peers.get_mut(broken).unwrap();
+        assert!(peer.guard(|_| panic!("as str0m might")).is_err());
+        assert!(peer.guard(|_| ()).is_err(), "what has panicked is not called again");
+        hub.peers.mark(broken);
+        hub.flush(now, &mut Nowhere);
+
+        assert!(hub.peers.get(broken).is_none() && hub.peers.get(whole).is_some());
+        assert_eq!(hub.snapshot(now).metrics.panics, 1);
+        assert_eq!(hub.sessions.get(sessions[0]).unwrap().peer, None, "its session may begin again");
+        let last = told(&mut hub, sessions[0]).pop();
+        assert!(matches!(last, Some(ServerMessage::Error { code: ErrorCode::Internal, .. })), "{last:?}");
+        hub.handle_command(now, sessions[1], None, Command::Unsubscribe);
+        assert_eq!(told(&mut hub, sessions[1]), [ServerMessage::Unsubscribed]);
+    }
 }

@@ -230,7 +230,7 @@ impl Hub {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        self.timers.next_at()
+        [self.timers.next_at(), self.demux.expires_at()].into_iter().flatten().min()
     }
 
     /// Sends what all that was handed in has brought about.
@@ -329,10 +329,11 @@ impl Hub {
         }
         self.scratch = events;
         if let (Err(error), Some(peer)) = (polled, self.peers.get_mut(key)) {
-            if matches!(error, peer::PeerError::Panicked) {
-                self.metrics.panics += 1;
+            // Told once: what is closing is on its way out already.
+            if !peer.is_closing() {
+                self.metrics.panics += u64::from(matches!(error, peer::PeerError::Panicked));
+                tracing::warn!(session = peer.session.0, %error, "a peer cannot go on");
             }
-            tracing::warn!(session = peer.session.0, %error, "a peer cannot go on");
             peer.give_up();
         }
         self.end_if_over(now, key);

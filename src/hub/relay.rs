@@ -210,7 +210,8 @@ fn forget_stream(peer: &mut Peer, ssrc: u32) {
 
 /// The sender report that str0m keeps for the packet's stream.
 fn sender_report(packet: &RtpPacket) -> Option<SenderReport> {
-    let info = packet.last_sender_info?;
+    // A report from before the first packet says nothing of its timestamps, though it has the field.
+    let info = packet.last_sender_info.filter(|info| info.sender_packet_count > 0)?;
     let since_1970 = info.ntp_time.duration_since(UNIX_EPOCH).ok()?;
     // Clocks that count from their boot are clamped to 1970 by str0m: of no use.
     let seconds = since_1970.as_secs();

@@ -182,6 +182,23 @@ impl Client {
         self.edited(&offer.to_sdp_string())
     }
 
+    /// An offer that changes an m-line's direction.
+    pub fn offer_direction(&mut self, mid: Mid, direction: Direction) -> String {
+        let mut api = self.rtc.sdp_api();
+        api.set_direction(mid, direction);
+        let (offer, pending) = api.apply().expect("a direction is a change");
+        self.pending = Some(pending);
+        self.edited(&offer.to_sdp_string())
+    }
+
+    /// Goes on from another address, as after a change of networks.
+    pub fn move_to(&mut self, address: SocketAddr) {
+        let old = Candidate::host(self.address, "udp").expect("an address");
+        self.rtc.direct_api().invalidate_candidate(&old);
+        self.rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address"));
+        self.address = address;
+    }
+
     /// Takes the answer to its own offer.
     pub fn take_answer(&mut self, sdp: &str) {
         let sdp = self.edits_back.map_or_else(|| sdp.to_owned(), |edit| edit(sdp));

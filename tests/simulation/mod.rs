@@ -277,6 +277,29 @@ impl Simulation {
         (client, reply)
     }
 
+    /// A player of a broadcast, as soon as it is live.
+    pub fn play_when_live(&mut self, broadcast: &str, codecs: &[Codec]) -> (ClientId, ServerMessage) {
+        self.run_until(secs(2), "it is live", |sim| {
+            sim.hub.snapshot(sim.now).broadcasts.iter().any(|live| live.id.to_string() == broadcast)
+        });
+        self.play(broadcast, codecs)
+    }
+
+    /// Gives a client another address: what is under way to its old one is lost.
+    pub fn move_client(&mut self, client: ClientId, address: SocketAddr) {
+        let old = self[client].address;
+        self.by_address.remove(&old);
+        self.by_address.insert(address, client);
+        self[client].move_to(address);
+    }
+
+    /// Frees what clients have received, which nobody is going to look at.
+    pub fn forget_received(&mut self, clients: &[ClientId]) {
+        for client in clients {
+            self[*client].received.clear();
+        }
+    }
+
     /// Answers an offer that a client withheld.
     pub fn answer(&mut self, client: ClientId) {
         let offer = self[client].offered.pop_front().expect("an offer is withheld");
@@ -489,9 +512,10 @@ impl Simulation {
     }
 
     /// Gives a broadcaster an encoder for each track that was negotiated.
-    fn begin_to_send(&mut self, id: ClientId) {
+    pub fn begin_to_send(&mut self, id: ClientId) {
         for (kind, mid) in [TrackKind::Audio, TrackKind::Video].into_iter().zip(self[id].mids) {
-            let Some(mid) = mid else {
+            let begun = |mid| self[id].outgoing.iter().any(|track| track.mid == mid);
+            let Some(mid) = mid.filter(|mid| !begun(*mid)) else {
                 continue;
             };
             let negotiated = self[id].negotiated(mid);

@@ -85,6 +85,8 @@ pub struct Network {
     pub conditions: Conditions,
     /// Conditions of single clients' paths, both ways.
     pub paths: BTreeMap<SocketAddr, Conditions>,
+    /// Clients behind a NAT, by their own address: where the server sees them.
+    pub nat: BTreeMap<SocketAddr, SocketAddr>,
     /// What is not let through is lost.
     pub filter: Option<Filter>,
     /// Datagrams that were lost by chance.
@@ -101,6 +103,7 @@ impl Network {
         Self {
             conditions: Conditions::GOOD,
             paths: BTreeMap::new(),
+            nat: BTreeMap::new(),
             filter: None,
             lost: 0,
             under_way: BinaryHeap::new(),
@@ -145,12 +148,18 @@ impl Network {
         self.under_way.peek().map(|Reverse((at, _, _))| *at)
     }
 
-    /// A datagram that has arrived.
+    /// A datagram that has arrived, under the addresses that its receiver knows.
     pub fn receive(&mut self, now: Instant) -> Option<Datagram> {
         if self.next_at()? > now {
             return None;
         }
-        self.under_way.pop().map(|Reverse((_, _, datagram))| datagram)
+        let Reverse((_, _, mut datagram)) = self.under_way.pop()?;
+        if let Some(public) = self.nat.get(&datagram.from) {
+            datagram.from = *public;
+        } else if let Some((own, _)) = self.nat.iter().find(|(_, public)| **public == datagram.to) {
+            datagram.to = *own;
+        }
+        Some(datagram)
     }
 }
 

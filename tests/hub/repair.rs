@@ -1,0 +1,63 @@
+//! Loss, reordering and duplicates on both legs: what a viewer ends up with is what was sent.
+
+use onair::rtp::codec::{Codec, TrackKind};
+
+use crate::simulation::network::Conditions;
+use crate::simulation::stream::{assert_true, assert_whole, stretch};
+use crate::simulation::{ClientId, Program, Simulation, secs, with_seeds};
+
+fn assert_repaired(sim: &Simulation, publisher: ClientId, viewer: ClientId, mids: [str0m::media::Mid; 2]) {
+    let [audio, video] = mids;
+    assert_whole(&stretch(&sim[viewer], video), sim[publisher].encoder(TrackKind::Video));
+    // Sound is not sent again, but what comes is true, and hardly anything is missing.
+    let sound = stretch(&sim[viewer], audio);
+    let encoder = sim[publisher].encoder(TrackKind::Audio);
+    assert_true(&sound, encoder);
+    let span = sound.last().unwrap().token.index - sound[0].token.index + 1;
+    assert!(sound.len() as f64 > f64::from(span) * 0.9, "{} of {span}", sound.len());
+}
+
+#[test]
+fn video_is_whole_after_repair_on_bad_paths() {
+    with_seeds(|seed| {
+        let mut sim = Simulation::new(seed);
+        let codec = if seed.is_multiple_of(2) { Codec::Vp8 } else { Codec::H264 };
+        let publisher = sim.publish("r/u", Program::of(codec));
+        let viewer = sim.subscribe("r/u");
+        let (player, _) = sim.play_when_live("r/u", &[codec]);
+        sim.run_for(secs(2));
+        sim.network.conditions = Conditions::BAD;
+        sim.run_for(secs(10));
+        assert!(sim.network.lost > 50, "{} were lost", sim.network.lost);
+        sim.network.conditions = Conditions::GOOD;
+        sim.run_for(secs(2));
+        let mids = [TrackKind::Audio, TrackKind::Video].map(|kind| sim.mid(viewer, "r/u", kind).unwrap());
+        assert_repaired(&sim, publisher, viewer, mids);
+        let mids = sim[player].mids.map(Option::unwrap);
+        assert_repaired(&sim, publisher, player, mids);
+    });
+}
+
+#[test]
+fn one_viewers_bad_path_is_no_other_viewers() {
+    with_seeds(|seed| {
+        let mut sim = Simulation::new(seed);
+        let publisher = sim.publish("r/u", Program::of(Codec::Vp8));
+        let good = sim.subscribe("r/u");
+        let bad = sim.subscribe("r/u");
+        sim.run_for(secs(1));
+        let address = sim[bad].address;
+        sim.network.paths.insert(address, Conditions::lossy(0.5));
+        sim.run_for(secs(6));
+        for kind in [TrackKind::Audio, TrackKind::Video] {
+            let mid = sim.mid(good, "r/u", kind).unwrap();
+            let whole = stretch(&sim[good], mid);
+            assert_whole(&whole, sim[publisher].encoder(kind));
+            let path = Conditions::GOOD.delay * 2;
+            let late = whole.iter().skip(50).filter(|packet| {
+                packet.at - sim[publisher].encoder(kind).sent[packet.token.index as usize].captured > path
+            });
+            assert_eq!(late.count(), 0, "nothing of a good viewer's waits for a bad one");
+        }
+    });
+}
