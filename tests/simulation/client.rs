@@ -419,6 +419,15 @@ impl Client {
         assert_eq!(written.ok(), Some(true), "the channel takes the message");
     }
 
+    /// Drops everything that was noted of what came and went.
+    pub fn forget(&mut self) {
+        self.received = Vec::new();
+        self.keyframe_requests = Vec::new();
+        self.messages = Vec::new();
+        self.reports = Vec::new();
+        self.outgoing.iter_mut().for_each(|track| track.encoder.sent = Vec::new());
+    }
+
     /// What came on an m-line, each sequence number once and in order.
     pub fn stream(&self, mid: Mid) -> Vec<&Received> {
         let mut packets: Vec<_> = self.received.iter().filter(|packet| packet.mid == mid).collect();

@@ -121,11 +121,12 @@ pub struct Simulation {
     pub random: fastrand::Rng,
     /// Recordings that were begun: which, of what, and how many packets each got.
     pub recordings: BTreeMap<RecordingId, (BroadcastId, usize)>,
-    clients: Vec<Client>,
+    clients: BTreeMap<ClientId, Client>,
     by_address: BTreeMap<SocketAddr, ClientId>,
     by_session: BTreeMap<SessionId, ClientId>,
     logs: BTreeMap<SessionId, Log>,
     batch: Batch,
+    last_client: usize,
     last_session: u64,
     last_request: u64,
     last_encoder: u16,
@@ -136,13 +137,13 @@ impl Index<ClientId> for Simulation {
     type Output = Client;
 
     fn index(&self, client: ClientId) -> &Client {
-        &self.clients[client.0]
+        &self.clients[&client]
     }
 }
 
 impl IndexMut<ClientId> for Simulation {
     fn index_mut(&mut self, client: ClientId) -> &mut Client {
-        &mut self.clients[client.0]
+        self.clients.get_mut(&client).expect("a client that was not forgotten")
     }
 }
 
@@ -176,11 +177,12 @@ impl Simulation {
             network: Network::new(seed),
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
             recordings: BTreeMap::new(),
-            clients: Vec::new(),
+            clients: BTreeMap::new(),
             by_address: BTreeMap::new(),
             by_session: BTreeMap::new(),
             logs: BTreeMap::new(),
             batch: Batch::default(),
+            last_client: 0,
             last_session: 0,
             last_request: 0,
             last_encoder: 0,
@@ -228,8 +230,9 @@ impl Simulation {
 
     /// A client of a session that is open.
     pub fn client_of(&mut self, session: SessionId, address: SocketAddr, codecs: &[Codec]) -> ClientId {
-        let id = ClientId(self.clients.len());
-        self.clients.push(Client::new(session, address, codecs, self.now));
+        self.last_client += 1;
+        let id = ClientId(self.last_client);
+        self.clients.insert(id, Client::new(session, address, codecs, self.now));
         self.by_address.insert(address, id);
         self.by_session.insert(session, id);
         id
@@ -349,6 +352,19 @@ impl Simulation {
         self.order(session, Order::Close);
     }
 
+    /// Lets go of the clients that have vanished and of everything that was noted: a long run is to need no more memory
+    /// than a short one.
+    pub fn forget(&mut self) {
+        self.clients.retain(|_, client| !client.is_gone);
+        self.by_address.retain(|_, client| self.clients.contains_key(client));
+        self.by_session.retain(|_, client| self.clients.contains_key(client));
+        self.logs.retain(|session, _| self.by_session.contains_key(session));
+        self.logs.values_mut().for_each(|log| *log = Log::default());
+        self.clients.values_mut().for_each(Client::forget);
+        self.network.forget(|address| self.by_address.contains_key(address));
+        self.batch = Batch::default();
+    }
+
     /// What a session was told.
     pub fn log(&self, session: SessionId) -> &Log {
         &self.logs[&session]
@@ -419,7 +435,7 @@ impl Simulation {
 
     /// Goes on to the next moment at which something is due; `false` if that is not before `until`.
     fn step(&mut self, until: Instant) -> bool {
-        let clients = self.clients.iter().filter_map(Client::wake_at);
+        let clients = self.clients.values().filter_map(Client::wake_at);
         let due = clients.chain(self.network.next_at()).chain(self.hub.poll_timeout()).min();
         let Some(at) = due.filter(|at| *at <= until) else {
             self.now = until;
@@ -439,7 +455,7 @@ impl Simulation {
             self.hub.handle_timeout(now, &mut self.batch);
         }
         self.settle();
-        for client in self.clients.iter_mut().filter(|client| client.wake_at().is_some_and(|at| at <= now)) {
+        for client in self.clients.values_mut().filter(|client| client.wake_at().is_some_and(|at| at <= now)) {
             client.wake(now, &mut self.network);
         }
         true
@@ -449,7 +465,8 @@ impl Simulation {
         if datagram.to == server_address() {
             self.hub.handle_datagram(self.now, datagram.from, datagram.to, &datagram.bytes, &mut self.batch);
         } else if let Some(client) = self.by_address.get(&datagram.to) {
-            self.clients[client.0].receive(datagram, self.now, &mut self.network);
+            let client = self.clients.get_mut(client).expect("a client that was not forgotten");
+            client.receive(datagram, self.now, &mut self.network);
         }
     }
 

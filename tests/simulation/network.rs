@@ -143,6 +143,13 @@ impl Network {
         self.under_way.push(Reverse((due, self.sent, datagram)));
     }
 
+    /// Drops what it knows of paths to clients that are gone, and what is still on its way to them.
+    pub fn forget(&mut self, is_there: impl Fn(&SocketAddr) -> bool) {
+        self.latest.retain(|(from, to), _| is_there(from) || is_there(to));
+        self.under_way.retain(|Reverse((_, _, datagram))| is_there(&datagram.from) || is_there(&datagram.to));
+        self.under_way.shrink_to_fit();
+    }
+
     /// When the next datagram arrives.
     pub fn next_at(&self) -> Option<Instant> {
         self.under_way.peek().map(|Reverse((at, _, _))| *at)
