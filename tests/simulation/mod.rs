@@ -34,6 +34,7 @@ const STEPS_AT_ONE_MOMENT_MAX: usize = 100_000;
 pub fn with_seeds(test: impl Fn(u64)) {
     struct Named(u64);
     impl Drop for Named {
+        #[allow(clippy::print_stderr, reason = "a seed that failed is told to who runs the test")]
         fn drop(&mut self) {
             if std::thread::panicking() {
                 eprintln!("failed with ONAIR_SEED={}", self.0);

@@ -1,0 +1,328 @@
+//! The real server for five minutes under viewers that come and go: does its memory stay where it was?
+//!
+//! `cargo bench --bench churn`, or shorter: `cargo bench --bench churn -- --seconds 10`. It starts the program as a child,
+//! with one broadcaster, two viewers that stay and 200 that come and go, each a str0m client with a UDP socket and a
+//! WebSocket of its own on loopback. It prints one line of JSON and fails where the resident memory after the last round is
+//! more than 5 % above that after the second, a viewer that stays has lost a packet, or a peer panicked in the server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench that cannot measure must fail, and tells what it measured"
+)]
+
+#[allow(dead_code, reason = "the whole simulation is used by the tests of the hub")]
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use onair::hub::io::SessionId;
+use onair::rtp::codec::{Codec, TrackKind};
+use serde_json::{Value, json};
+use simulation::client::{Client, Offered, Outgoing};
+use simulation::media::Encoder;
+use simulation::network::{Conditions, Datagram, Network};
+use str0m::media::{Direction, Mid};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+const CHURNERS: u64 = 200;
+const ROUNDS: usize = 5;
+
+/// Resident memory may have grown so much from the second round to the last.
+const GROWTH_MAX_PERCENT: f64 = 5.0;
+
+/// Longer than every deadline of the server.
+const DEADLINES: Duration = Duration::from_secs(12);
+
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The server, ended when this is dropped.
+struct Server {
+    child: Child,
+    http: SocketAddr,
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_onair"))
+            .args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--log", "warn"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let http = out.lines().find_map(|line| line.ok()?.strip_prefix("listening http://")?.parse().ok());
+        Self { child, http: http.expect("the server says where it listens") }
+    }
+
+    fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident set");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// A counter or gauge of `/metrics`.
+    async fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.http).await.expect("the server listens");
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let mut lines = response.lines().filter_map(|line| line.rsplit_once(' '));
+        let value = lines.find(|(found, _)| *found == name || *found == format!("{name}_total"));
+        value.unwrap_or_else(|| panic!("{name} in {response}")).1.parse().expect("a number")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// A client with its connections.
+struct Line {
+    client: Client,
+    socket: UdpSocket,
+    signaling: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    outbox: Network,
+    random: fastrand::Rng,
+    tracks: BTreeMap<String, TrackKind>,
+}
+
+impl Line {
+    async fn open(http: SocketAddr, seed: u64) -> Self {
+        let (signaling, _) = connect_async(format!("ws://{http}/ws")).await.expect("a WebSocket");
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let address = socket.local_addr().unwrap();
+        let client = Client::new(SessionId(seed), address, &[Codec::Vp8], Instant::now());
+        let mut outbox = Network::new(seed);
+        outbox.conditions = Conditions { delay: Duration::ZERO, ..Conditions::GOOD };
+        let random = fastrand::Rng::with_seed(seed);
+        Self { client, socket, signaling, outbox, random, tracks: BTreeMap::new() }
+    }
+
+    async fn say(&mut self, message: Value) {
+        self.signaling.send(Message::text(message.to_string())).await.expect("the server listens");
+    }
+
+    /// Waits for the next thing that happens, and deals with it.
+    async fn step(&mut self, buffer: &mut [u8]) {
+        let wake_at = self.client.wake_at().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        tokio::select! {
+            message = self.signaling.next() => match message {
+                Some(Ok(Message::Text(text))) => self.hear(&serde_json::from_str(&text).expect("a message")).await,
+                Some(Ok(_)) => {}
+                end => panic!("the server ended the WebSocket: {end:?}"),
+            },
+            received = self.socket.recv_from(buffer) => {
+                let (len_bytes, from) = received.expect("the socket works");
+                self.take(from, &buffer[..len_bytes]);
+                // What else is there comes along.
+                while let Ok((len_bytes, from)) = self.socket.try_recv_from(buffer) {
+                    self.take(from, &buffer[..len_bytes]);
+                }
+            }
+            () = sleep_until(wake_at.into()) => self.client.wake(Instant::now(), &mut self.outbox),
+        }
+        while let Some(datagram) = self.outbox.receive(Instant::now()) {
+            // A full send buffer loses datagrams, as networks do.
+            let _ = self.socket.send_to(&datagram.bytes, datagram.to).await;
+        }
+    }
+
+    fn take(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let datagram = Datagram { from, to: self.client.address, bytes: bytes.to_vec() };
+        self.client.receive(&datagram, Instant::now(), &mut self.outbox);
+    }
+
+    async fn hear(&mut self, message: &Value) {
+        let sdp = message["sdp"].as_str().unwrap_or_default().to_owned();
+        match message["type"].as_str().unwrap_or_default() {
+            "registered" => {
+                self.client.take_answer(&sdp);
+                let now = Instant::now();
+                for (codec, mid) in [Codec::Opus, Codec::Vp8].into_iter().zip(self.client.mids) {
+                    let encoder = Encoder::new(codec, 1, now, &mut self.random);
+                    let mid = mid.expect("both were offered");
+                    self.client.outgoing.push(Outgoing { mid, ssrc: None, encoder, latency: Duration::ZERO });
+                }
+            }
+            "offer" => {
+                for track in message["tracks"].as_array().into_iter().flatten() {
+                    let kind = if track["kind"] == "audio" { TrackKind::Audio } else { TrackKind::Video };
+                    self.tracks.insert(track["mid"].as_str().expect("a mid").to_owned(), kind);
+                }
+                let seq = message["seq"].as_u64().expect("a number");
+                let answer = self.client.answer(&Offered { sdp, seq });
+                self.say(json!({"type": "answer", "sdp": answer, "seq": seq})).await;
+            }
+            "error" => panic!("the server refuses: {message}"),
+            _ => {}
+        }
+        self.client.poke(Instant::now());
+    }
+}
+
+/// What the viewers that stay have counted.
+#[derive(Default)]
+struct Tally {
+    received: AtomicU64,
+    lost: AtomicU64,
+    joins: AtomicU64,
+    connected: AtomicU64,
+}
+
+/// Broadcasts until `stop`.
+async fn broadcast(http: SocketAddr, stop: watch::Receiver<bool>) {
+    let mut line = Line::open(http, 1).await;
+    let sdp = line.client.offer([true, true], Direction::SendOnly, &["health-check", "video-check"]);
+    line.say(json!({"type": "register", "room": "r", "user": "live", "sdp": sdp})).await;
+    let mut buffer = vec![0; 2_048];
+    while !*stop.borrow() {
+        line.step(&mut buffer).await;
+        line.client.forget();
+    }
+}
+
+/// Watches until `stop`, and counts gaps.
+async fn stay(http: SocketAddr, seed: u64, tally: Arc<Tally>, stop: watch::Receiver<bool>) {
+    let mut line = Line::open(http, seed).await;
+    line.say(json!({"type": "subscribe", "room": "r", "user": "live"})).await;
+    let mut buffer = vec![0; 2_048];
+    let mut latest: BTreeMap<Mid, u64> = BTreeMap::new();
+    while !*stop.borrow() {
+        line.step(&mut buffer).await;
+        for packet in line.client.received.drain(..) {
+            tally.received.fetch_add(1, Ordering::Relaxed);
+            match latest.insert(packet.mid, packet.sequence) {
+                // A late one fills the gap that was counted before.
+                Some(before) if packet.sequence < before => {
+                    tally.lost.fetch_sub(1, Ordering::Relaxed);
+                    latest.insert(packet.mid, before);
+                }
+                Some(before) => {
+                    tally.lost.fetch_add(packet.sequence - before - 1, Ordering::Relaxed);
+                }
+                None => {}
+            }
+        }
+        line.client.forget();
+    }
+}
+
+/// Comes and goes until `until`, in one of the ways there are.
+async fn churn(http: SocketAddr, seed: u64, tally: Arc<Tally>, until: Instant) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut buffer = vec![0; 2_048];
+    loop {
+        tokio::time::sleep(Duration::from_millis(random.u64(1..10_000))).await;
+        if Instant::now() >= until {
+            return;
+        }
+        let mut line = Line::open(http, random.u64(..)).await;
+        let mut request = json!({"type": "subscribe", "room": "r"});
+        if random.bool() {
+            request["user"] = json!("live");
+        }
+        line.say(request).await;
+        tally.joins.fetch_add(1, Ordering::Relaxed);
+        let leaves_at = (Instant::now() + Duration::from_millis(random.u64(1..20_000))).min(until);
+        while Instant::now() < leaves_at {
+            let step = tokio::time::timeout_at(leaves_at.into(), line.step(&mut buffer));
+            let _ = step.await;
+            line.client.received.clear();
+        }
+        tally.connected.fetch_add(u64::from(line.client.connected_at.is_some()), Ordering::Relaxed);
+        match random.u32(..3) {
+            // Both connections end without a word.
+            0 => {}
+            1 => line.say(json!({"type": "unsubscribe"})).await,
+            _ => {
+                let _ = line.signaling.close(None).await;
+            }
+        }
+    }
+}
+
+async fn measure(round: Duration) -> ExitCode {
+    let server = Server::start();
+    let http = server.http;
+    let tally = Arc::new(Tally::default());
+    let (stop, stopped) = watch::channel(false);
+    let mut lasting = JoinSet::new();
+    lasting.spawn(broadcast(http, stopped.clone()));
+    for seed in [2, 3] {
+        lasting.spawn(stay(http, seed, Arc::clone(&tally), stopped.clone()));
+    }
+    let begun = Instant::now();
+    while tally.received.load(Ordering::Relaxed) < 1_000 {
+        assert!(begun.elapsed() < WAIT_MAX, "nothing arrives at the viewers");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut resident_kib = vec![server.resident_kib()];
+    for number in 1..=ROUNDS {
+        let until = Instant::now() + round;
+        let seeds = (0..CHURNERS).map(|churner| number as u64 * 1_000 + churner);
+        let mut churners: JoinSet<_> = seeds.map(|seed| churn(http, seed, Arc::clone(&tally), until)).collect();
+        while let Some(churner) = churners.join_next().await {
+            churner.expect("a viewer does not fail");
+        }
+        tokio::time::sleep(DEADLINES).await;
+        assert!(lasting.try_join_next().is_none(), "those that stay, stay");
+        assert_eq!(server.metric("onair_viewers").await, 2, "all others have gone");
+        resident_kib.push(server.resident_kib());
+        eprintln!("round {number}: {} KiB resident", resident_kib[number]);
+    }
+    let panics = server.metric("onair_peer_panics").await;
+    let _ = stop.send(true);
+    while let Some(one) = lasting.join_next().await {
+        one.expect("those that stay do not fail");
+    }
+    let growth_percent = (resident_kib[ROUNDS] as f64 / resident_kib[2] as f64 - 1.0) * 100.0;
+    let [received, lost, joins, connected] =
+        [&tally.received, &tally.lost, &tally.joins, &tally.connected].map(|count| count.load(Ordering::Relaxed));
+    let result = json!({
+        "churners": CHURNERS, "rounds": ROUNDS, "round_s": round.as_secs(), "joins": joins, "connected": connected,
+        "resident_kib": resident_kib, "growth_from_second_round_percent": (growth_percent * 100.0).round() / 100.0,
+        "stayers_received": received, "stayers_lost": lost, "panics": panics,
+    });
+    println!("{result}");
+    let is_good = growth_percent <= GROWTH_MAX_PERCENT && lost == 0 && panics == 0 && connected > joins / 2;
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn main() -> ExitCode {
+    let mut seconds = 60;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--seconds" => seconds = arguments.next().and_then(|it| it.parse().ok()).expect("--seconds takes a number"),
+            // Cargo's own.
+            "--bench" => {}
+            other => panic!("{other} is unknown: --seconds N is all there is"),
+        }
+    }
+    str0m::crypto::from_feature_flags().install_process_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(measure(Duration::from_secs(seconds)))
+}
