@@ -26,9 +26,8 @@ scenario('by hand: fields are typed, buttons pressed, links followed', async (st
   await tab.fill('room', 'lobby');
   await tab.choose('codec', 'VP8');
   await tab.choose('quality', '480');
-  await tab.click('start');
   const broadcaster = new Broadcaster(tab, 'lobby', 'ada');
-  await broadcaster.onAir();
+  await broadcaster.start();
   assert.equal(await tab.page.$eval('[data-testid="watch-link"]', ({ value }) => value), `${stage.server.url}/#/watch/lobby/ada`);
   assert.ok(await tab.page.$eval('[data-testid="room"]', ({ disabled }) => disabled), 'names cannot be changed on air');
 
@@ -135,7 +134,7 @@ scenario('where UDP does not get through, the page names the addresses tried on 
   const viewer = new Viewer(await stage.tab('viewer'));
   await viewer.open('lobby', 'ada');
   await broadcaster.open({ codec: 'VP8', quality: '480' });
-  await broadcaster.tab.click('start');
+  await broadcaster.press();
   for (const tab of [broadcaster.tab, viewer.tab]) {
     await tab.waitText('problem', /No connection for media/);
     assert.match(await tab.text('problem'), /Open UDP port 9 /);

@@ -130,3 +130,25 @@ scenario('a reloaded viewer plays again and counts once', async (stage) => {
   await viewer.tab.page.goto('about:blank');
   await broadcaster.tab.waitText('viewers', /^0 viewers$/);
 });
+
+scenario('a network that changes: ICE restarts on both sides, the session and the picture go on', async (stage) => {
+  const server = await stage.serve('--record', 'off');
+  const broadcaster = new Broadcaster(await stage.tab('broadcaster'), 'lobby', 'ada');
+  const viewer = new Viewer(await stage.tab('viewer'));
+  await broadcaster.open({ codec: 'H264', ...SMALL });
+  await broadcaster.start();
+  await viewer.open('lobby', 'ada');
+  await viewer.waitPlaying('lobby/ada');
+  const since = (await server.api('/api/broadcasts'))[0].since;
+  for (const [tab, role] of [[viewer.tab, 'viewer'], [broadcaster.tab, 'publisher']]) {
+    const credentials = () => tab.page.evaluate((name) => /a=ice-ufrag:(\S+)/.exec(window.onair[name].pc.currentLocalDescription.sdp)[1], role);
+    const before = await credentials();
+    // What a browser says when it is on another network.
+    await tab.page.evaluate(() => { window.dispatchEvent(new Event('online')); });
+    await until(`${role}: media is back`, async () => (await tab.log(role)).includes('Media is back'));
+    assert.notEqual(await credentials(), before, `${role}: ICE has restarted`);
+    await viewer.waitPlaying('lobby/ada');
+    assert.equal((await tab.log(role)).filter((line) => /Disconnected/.test(line)).length, 0);
+  }
+  assert.equal((await server.api('/api/broadcasts'))[0].since, since, 'it is the same broadcast');
+});

@@ -27,8 +27,17 @@ export class Broadcaster {
 
   /** Presses start and waits until the server has the media. */
   async start() {
-    await this.tab.click('start');
+    await this.press();
     await this.onAir();
+  }
+
+  /** Presses start until it is taken: a press while the preview is being opened is not. */
+  press() {
+    return until(`${this.tab.name}: start is taken`, async () => {
+      if (await this.tab.text('stop') !== null) return true;
+      await this.tab.press('start');
+      return false;
+    }, { every_ms: 500 });
   }
 
   async onAir() {

@@ -29,6 +29,8 @@ export class Tab {
       if (message.location()?.url?.endsWith('/favicon.ico')) return;
       if (['error', 'warn', 'assert'].includes(message.type())) this.#errors.push(`console ${message.type()}: ${message.text()} ${message.location()?.url ?? ''}`);
     });
+    this.page.on('error', (error) => this.#errors.push(`crash: ${error.message}`));
+    this.page.on('close', () => this.#errors.push('the tab was closed'));
     this.page.on('pageerror', (error) => this.#errors.push(`exception: ${error.message ?? error}`));
     await this.page.evaluateOnNewDocument(() => {
       document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => {
@@ -62,6 +64,11 @@ export class Tab {
 
   async click(testid) {
     await this.page.locator(at(testid)).click();
+  }
+
+  /** Clicks it as it is now, disabled or not; throws when it is not shown. */
+  async press(testid) {
+    await this.page.click(at(testid));
   }
 
   /** Replaces what a text field holds. */
