@@ -8,6 +8,8 @@
     reason = "a test fails by panicking, and names its seed"
 )]
 
+#[path = "hub/answers.rs"]
+mod answers;
 #[path = "hub/caps.rs"]
 mod caps;
 #[path = "hub/channels.rs"]
@@ -28,6 +30,8 @@ mod offers;
 mod out_of_turn;
 #[path = "hub/players.rs"]
 mod players;
+#[path = "hub/recordings.rs"]
+mod recordings;
 #[path = "hub/repair.rs"]
 mod repair;
 #[path = "hub/restarts.rs"]

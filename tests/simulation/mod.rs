@@ -122,6 +122,8 @@ pub struct Simulation {
     pub random: fastrand::Rng,
     /// Recordings that were begun: which, of what, and how many packets each got.
     pub recordings: BTreeMap<RecordingId, (BroadcastId, usize)>,
+    /// Recordings that ended, in order.
+    pub ended_recordings: Vec<RecordingId>,
     clients: BTreeMap<ClientId, Client>,
     by_address: BTreeMap<SocketAddr, ClientId>,
     by_session: BTreeMap<SessionId, ClientId>,
@@ -178,6 +180,7 @@ impl Simulation {
             network: Network::new(seed),
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
             recordings: BTreeMap::new(),
+            ended_recordings: Vec::new(),
             clients: BTreeMap::new(),
             by_address: BTreeMap::new(),
             by_session: BTreeMap::new(),
@@ -498,6 +501,7 @@ impl Simulation {
                 }
                 Event::RecordingEnded(recording) => {
                     assert!(self.recordings.contains_key(&recording));
+                    self.ended_recordings.push(recording);
                 }
             }
         }
