@@ -18,7 +18,7 @@ use super::peer::{Peer, Role, guard};
 use super::publisher::Publisher;
 use super::rtc::codec_of;
 use crate::rtp::codec::{Codec, TrackKind};
-use crate::signal::answer::{candidates, with_start_bitrate};
+use crate::signal::answer::{candidates, m_lines, with_start_bitrate};
 use crate::signal::foreign::{Foreign, OfferOptions, Role as Side};
 use crate::signal::message::ErrorCode;
 use crate::signal::{BroadcastId, LeaveReason, ServerMessage};
@@ -55,7 +55,7 @@ impl Hub {
         let recording = self.config.record && self.is_recordable(&tracks);
 
         let key = self.broadcasts.insert(Broadcast::new(broadcast.clone(), now));
-        let role = Role::Publisher(Publisher { broadcast: key });
+        let role = Role::Publisher(Publisher { broadcast: key, m_lines: m_lines(offer.sdp()) });
         let mut peer = Peer::new(rtc, session, role, now);
         peer.remote_candidates = candidates(offer.sdp());
         let peer = self.admit(now, session, peer);
@@ -82,11 +82,20 @@ impl Hub {
         let offer = Foreign::offer(offer, self.offer_options(Side::Publisher)).map_err(Refusal::sdp)?;
         let parsed = SdpOffer::from_sdp_string(offer.sdp()).map_err(Refusal::bad_sdp)?;
         let entry = self.peers.get_mut(peer).ok_or_else(gone)?;
+        let offered = m_lines(offer.sdp());
+        // str0m would find out when it has restarted ICE already.
+        let is_stopped = |mid: &str| entry.rtc().media(mid.into()).is_some_and(Media::disabled);
+        if !entry.publisher().is_some_and(|publisher| publisher.may_offer(&offered, is_stopped)) {
+            return Err(Refusal::bad_sdp("an offer keeps the m-lines of the last one, in their order"));
+        }
         let accepted = entry
             .guard(|rtc| rtc.sdp_api().accept_offer(parsed))
             .map_err(|error| Refusal::internal(error.to_string()))?;
         let answer = accepted.map_err(Refusal::bad_sdp)?.to_sdp_string();
         let tracks = tracks_of(entry.rtc(), &answer);
+        if let Role::Publisher(publisher) = &mut entry.role {
+            publisher.m_lines = offered;
+        }
         self.route_ufrag(now, peer);
         self.peers.mark(peer);
         self.replace_tracks(now, key, tracks);

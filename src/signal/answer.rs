@@ -1,4 +1,4 @@
-//! What an SDP answer says, read from its text, and the one hint that is added to ours.
+//! What an SDP says, read from its text, and the one hint that is added to ours.
 //!
 //! **Invariant:** total over any text: what cannot be understood counts as absent.
 
@@ -30,6 +30,13 @@ pub fn rejected_mids(sdp: &str) -> Vec<String> {
     let text = Text::split(sdp);
     let rejected = text.media.iter().filter(|section| section.is_media() && section.has_port_0());
     rejected.filter_map(|section| section.mid().map(str::to_owned)).collect()
+}
+
+/// The kind and the mid of each m-line of an SDP that has been made fit.
+#[must_use]
+pub fn m_lines(sdp: &str) -> Vec<(String, String)> {
+    let text = Text::split(sdp);
+    text.media.iter().map(|section| (section.kind.to_owned(), section.mid().unwrap_or_default().to_owned())).collect()
 }
 
 /// The candidates that a side offered, each as `typ protocol address:port`, for logs. At most 16 are told.

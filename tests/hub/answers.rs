@@ -151,3 +151,38 @@ fn mangled_renegotiations_end_at_most_their_own_broadcast() {
         assert_eq!(sim.hub.sizes(), [0; 6]);
     });
 }
+
+#[test]
+fn an_offer_that_is_refused_late_has_not_restarted_ice() {
+    let edits: [fn(&str) -> String; 3] = [
+        // An m-line less.
+        |sdp| {
+            let (kept, video) = sdp.split_at(sdp.find("m=video").expect("video"));
+            let mid = video.lines().find_map(|line| line.strip_prefix("a=mid:")).expect("a mid");
+            kept.replace(&format!(" {mid}\r\n"), "\r\n")
+        },
+        // Another kind in the place of one.
+        |sdp| sdp.replace("m=video", "m=audio"),
+        // Another mid in the place of one.
+        |sdp| {
+            let video = &sdp[sdp.find("m=video").expect("video")..];
+            let mid = video.lines().find_map(|line| line.strip_prefix("a=mid:")).expect("a mid");
+            sdp.replace(mid, "new")
+        },
+    ];
+    for (index, edit) in edits.into_iter().enumerate() {
+        let (mut sim, publisher, viewer) = live(1);
+        // A client that offers one thing and goes on as if it had offered nothing.
+        let offer = sim[publisher].offer_ice_restart();
+        sim[publisher].pending = None;
+        let session = sim[publisher].session;
+        let reply = sim.ask(session, Command::Offer { offer: edit(&offer) });
+        assert!(
+            matches!(reply, ServerMessage::Error { code: ErrorCode::BadSdp, fatal: false, .. }),
+            "edit {index}: {reply:?}"
+        );
+        sim.run_for(secs(12));
+        assert_eq!(sim.log(session).ended, 0, "edit {index}: {:?}", sim.story(publisher));
+        assert_undisturbed(&mut sim, publisher, viewer);
+    }
+}
