@@ -39,7 +39,7 @@ use str0m::media::{Direction, Mid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep_until;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -164,7 +164,7 @@ impl Line {
                 for (codec, mid) in [Codec::Opus, Codec::Vp8].into_iter().zip(self.client.mids) {
                     let encoder = Encoder::new(codec, 1, now, &mut self.random);
                     let mid = mid.expect("both were offered");
-                    self.client.outgoing.push(Outgoing { mid, ssrc: None, encoder, latency: Duration::ZERO });
+                    self.client.outgoing.push(Outgoing { mid, encoder, latency: Duration::ZERO });
                 }
             }
             "offer" => {
@@ -270,9 +270,9 @@ async fn measure(round: Duration) -> ExitCode {
     let tally = Arc::new(Tally::default());
     let (stop, stopped) = watch::channel(false);
     let mut lasting = JoinSet::new();
-    lasting.spawn(broadcast(http, stopped.clone()));
+    lasting.spawn_local(broadcast(http, stopped.clone()));
     for seed in [2, 3] {
-        lasting.spawn(stay(http, seed, Arc::clone(&tally), stopped.clone()));
+        lasting.spawn_local(stay(http, seed, Arc::clone(&tally), stopped.clone()));
     }
     let begun = Instant::now();
     while tally.received.load(Ordering::Relaxed) < 1_000 {
@@ -282,8 +282,10 @@ async fn measure(round: Duration) -> ExitCode {
     let mut resident_kib = vec![server.resident_kib()];
     for number in 1..=ROUNDS {
         let until = Instant::now() + round;
-        let seeds = (0..CHURNERS).map(|churner| number as u64 * 1_000 + churner);
-        let mut churners: JoinSet<_> = seeds.map(|seed| churn(http, seed, Arc::clone(&tally), until)).collect();
+        let mut churners = JoinSet::new();
+        for churner in 0..CHURNERS {
+            churners.spawn_local(churn(http, number as u64 * 1_000 + churner, Arc::clone(&tally), until));
+        }
         while let Some(churner) = churners.join_next().await {
             churner.expect("a viewer does not fail");
         }
@@ -323,6 +325,7 @@ fn main() -> ExitCode {
         }
     }
     str0m::crypto::from_feature_flags().install_process_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(measure(Duration::from_secs(seconds)))
+    // One thread for all clients: the server is to have the other cores.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, measure(Duration::from_secs(seconds)))
 }

@@ -20,16 +20,17 @@ fn address(number: u32) -> SocketAddr {
     SocketAddr::from(([10, high, middle, low], 40_000 + (number % 20_000) as u16))
 }
 
-/// A STUN binding request (RFC 8489) with a USERNAME and room for a MESSAGE-INTEGRITY, which is looked at later.
+/// A STUN binding request (RFC 8489) with USERNAME, PRIORITY and room for a MESSAGE-INTEGRITY, which is looked at later.
 fn binding_request(ufrag: &str) -> Vec<u8> {
     let username = format!("{ufrag}:far");
     let padded_bytes = username.len().next_multiple_of(4);
-    let len_bytes = 4 + padded_bytes + 24;
+    let len_bytes = 4 + padded_bytes + 8 + 24;
     let mut message = vec![0x00, 0x01, 0x00, len_bytes as u8, 0x21, 0x12, 0xa4, 0x42];
     message.extend([7; 12]);
     message.extend([0x00, 0x06, 0x00, username.len() as u8]);
     message.extend(username.as_bytes());
     message.resize(20 + 4 + padded_bytes, 0);
+    message.extend([0x00, 0x24, 0x00, 4, 0x6e, 0x7f, 0xff, 0xff]);
     message.extend([0x00, 0x08, 0x00, 20]);
     message.extend([0; 20]);
     message
