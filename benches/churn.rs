@@ -88,7 +88,8 @@ impl Server {
         stream.read_to_string(&mut response).await.unwrap();
         let mut lines = response.lines().filter_map(|line| line.rsplit_once(' '));
         let value = lines.find(|(found, _)| *found == name || *found == format!("{name}_total"));
-        value.unwrap_or_else(|| panic!("{name} in {response}")).1.parse().expect("a number")
+        let value: f64 = value.unwrap_or_else(|| panic!("{name} in {response}")).1.parse().expect("a number");
+        value as u64
     }
 }
 
