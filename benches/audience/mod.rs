@@ -10,7 +10,7 @@ mod simulation;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use onair::egress::sink::DatagramSink;
+use onair::egress::sink::{DatagramSink, Path, Traffic};
 use onair::rtp::codec::{Codec, TrackKind};
 use simulation::{ClientId, Program, Simulation, ms, secs, server_address};
 use str0m::rtp::RtpWrite;
@@ -33,7 +33,7 @@ pub struct Counter {
 }
 
 impl DatagramSink for Counter {
-    fn reserve(&mut self, _: SocketAddr, _: SocketAddr, len_bytes: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, _: Path, _: Traffic, len_bytes: usize) -> Option<&mut [u8]> {
         self.slot.get_mut(..len_bytes)
     }
 

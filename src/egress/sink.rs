@@ -2,25 +2,43 @@
 
 use std::net::SocketAddr;
 
+/// Where a datagram goes: from which of our candidates, to which address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// The candidate of ours.
+    pub source: SocketAddr,
+    /// The other side's address.
+    pub destination: SocketAddr,
+}
+
+/// What a datagram carries, which decides what is dropped first when the kernel takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Traffic {
+    /// STUN, DTLS, RTCP.
+    Control,
+    /// RTP of an audio track.
+    Audio,
+    /// RTP of a video track.
+    Video,
+}
+
 /// A batch of outgoing datagrams that lends its slots: reserve, fill, commit.
 ///
 /// Datagrams to one destination leave in the order of their commits.
 pub trait DatagramSink {
-    /// Lends a slot of at least `len_bytes` for a datagram from our candidate `source` to `destination`.
+    /// Lends a slot of at least `len_bytes` for a datagram of `traffic` on `path`.
     ///
     /// `None` when the batch is full or `len_bytes` exceeds a slot: the datagram is dropped, and the sink counts it. A
     /// reservation that is not committed costs nothing; the next one takes its place.
-    fn reserve(&mut self, source: SocketAddr, destination: SocketAddr, len_bytes: usize) -> Option<&mut [u8]>;
+    fn reserve(&mut self, path: Path, traffic: Traffic, len_bytes: usize) -> Option<&mut [u8]>;
 
-    /// Takes the first `len_bytes` of the slot reserved last as a datagram to send.
+    /// Takes the first `len_bytes` of the slot reserved last, no more than were reserved, as a datagram to send.
     fn commit(&mut self, len_bytes: usize);
 
-    /// Copies a ready datagram into the batch; `false` when it was dropped.
-    fn push(&mut self, source: SocketAddr, destination: SocketAddr, datagram: &[u8]) -> bool {
-        let Some(slot) = self.reserve(source, destination, datagram.len()) else {
-            return false;
-        };
-        let Some(slot) = slot.get_mut(..datagram.len()) else {
+    /// Copies a ready datagram of [`Traffic::Control`] into the batch; `false` when it was dropped.
+    fn push(&mut self, path: Path, datagram: &[u8]) -> bool {
+        let slot = self.reserve(path, Traffic::Control, datagram.len());
+        let Some(slot) = slot.and_then(|slot| slot.get_mut(..datagram.len())) else {
             return false;
         };
         slot.copy_from_slice(datagram);

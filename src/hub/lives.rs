@@ -341,12 +341,10 @@ fn list(candidates: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::super::config::{HubConfig, IceRole, Limits};
     use super::super::io::{Command, Door, Order};
     use super::*;
-    use crate::egress::sink::DatagramSink;
+    use crate::egress::sink::{DatagramSink, Path, Traffic};
     use crate::rtp::codec::{Codec, CodecSet};
     use crate::rtp::test_epoch;
     use crate::signal::Signal;
@@ -355,7 +353,7 @@ mod tests {
     struct Nowhere;
 
     impl DatagramSink for Nowhere {
-        fn reserve(&mut self, _: SocketAddr, _: SocketAddr, _: usize) -> Option<&mut [u8]> {
+        fn reserve(&mut self, _: Path, _: Traffic, _: usize) -> Option<&mut [u8]> {
             None
         }
 

@@ -15,7 +15,7 @@ use super::config::{CLOSING_MAX, DEADLINE, SILENCE_MAX};
 use super::io::SessionId;
 use super::publisher::Publisher;
 use super::subscriber::Subscriber;
-use crate::egress::sink::DatagramSink;
+use crate::egress::sink::{DatagramSink, Path};
 
 /// Why a call into a peer's `Rtc` failed.
 #[derive(Debug, thiserror::Error)]
@@ -290,7 +290,8 @@ fn drain(rtc: &mut Rtc, sink: &mut dyn DatagramSink, events: &mut Vec<RtcEvent>)
         match rtc.poll_output()? {
             Output::Timeout(at) => return Ok(at),
             Output::Transmit(transmit) => {
-                sink.push(transmit.source, transmit.destination, &transmit.contents);
+                let path = Path { source: transmit.source, destination: transmit.destination };
+                sink.push(path, &transmit.contents);
             }
             Output::Event(event) => events.push(event),
         }

@@ -15,7 +15,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, 
 
 use super::addresses::Addresses;
 use super::metrics::NetMetrics;
-use crate::egress::sink::DatagramSink;
+use crate::egress::sink::{DatagramSink, Path, Traffic};
 
 /// The largest datagram, in bytes: str0m keeps below 1,200, and an Ethernet frame holds 1,500.
 const SLOT_BYTES: usize = 1_536;
@@ -138,7 +138,7 @@ impl SendBatch {
 }
 
 impl DatagramSink for SendBatch {
-    fn reserve(&mut self, source: SocketAddr, destination: SocketAddr, len_bytes: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, path: Path, _: Traffic, len_bytes: usize) -> Option<&mut [u8]> {
         if self.entries.len() >= SLOTS {
             self.flush();
         }
@@ -147,14 +147,14 @@ impl DatagramSink for SendBatch {
             self.metrics.send_dropped.add(1);
             return None;
         }
-        let destination = match destination {
+        let destination = match path.destination {
             SocketAddr::V4(v4) if self.is_ipv6 => {
                 let mapped = std::net::SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0);
                 SockaddrStorage::from(mapped)
             }
             other => SockaddrStorage::from(other),
         };
-        self.reserved = Some((destination, self.addresses.departure(source)));
+        self.reserved = Some((destination, self.addresses.departure(path.source)));
         self.memory.get_mut(index * SLOT_BYTES..(index + 1) * SLOT_BYTES)
     }
 
@@ -184,7 +184,7 @@ mod tests {
         let to = receiver.local_addr().unwrap();
         let (mut batch, from) = batch("127.0.0.1:0");
         for number in 0..100_u32 {
-            assert!(batch.push(from, to, &number.to_be_bytes()));
+            assert!(batch.push(Path { source: from, destination: to }, &number.to_be_bytes()));
         }
         batch.flush();
         assert_eq!((batch.metrics.send_calls.get(), batch.metrics.datagrams_sent.get()), (2, 100));
@@ -203,7 +203,7 @@ mod tests {
             let (mut batch, local) = batch(bound);
             for ip in ["127.0.0.2", "127.0.0.1"] {
                 let source = SocketAddr::new(ip.parse().unwrap(), local.port());
-                assert!(batch.push(source, to, ip.as_bytes()));
+                assert!(batch.push(Path { source, destination: to }, ip.as_bytes()));
                 batch.flush();
                 let (_, seen) = receiver.recv_from(&mut [0; 16]).unwrap();
                 assert_eq!(seen, source, "{bound}");
@@ -216,9 +216,9 @@ mod tests {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (mut batch, from) = batch("127.0.0.1:0");
         let nowhere = "[2001:db8::1]:9".parse().unwrap();
-        batch.push(from, nowhere, b"lost");
-        batch.push(from, receiver.local_addr().unwrap(), b"kept");
-        assert!(!batch.push(from, nowhere, &[0; SLOT_BYTES + 1]));
+        batch.push(Path { source: from, destination: nowhere }, b"lost");
+        batch.push(Path { source: from, destination: receiver.local_addr().unwrap() }, b"kept");
+        assert!(!batch.push(Path { source: from, destination: nowhere }, &[0; SLOT_BYTES + 1]));
         batch.flush();
         let mut bytes = [0; 8];
         assert_eq!(receiver.recv(&mut bytes).unwrap(), 4);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use onair::egress::sink::DatagramSink;
+use onair::egress::sink::{DatagramSink, Path, Traffic};
 
 /// How a path treats its datagrams.
 #[derive(Debug, Clone, Copy)]
@@ -179,8 +179,8 @@ pub struct Batch {
 }
 
 impl DatagramSink for Batch {
-    fn reserve(&mut self, source: SocketAddr, destination: SocketAddr, len_bytes: usize) -> Option<&mut [u8]> {
-        let reserved = Datagram { from: source, to: destination, bytes: vec![0; len_bytes] };
+    fn reserve(&mut self, path: Path, _: Traffic, len_bytes: usize) -> Option<&mut [u8]> {
+        let reserved = Datagram { from: path.source, to: path.destination, bytes: vec![0; len_bytes] };
         Some(&mut self.reserved.insert(reserved).bytes)
     }
 
