@@ -6,13 +6,17 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce};
+use nix::sys::socket::{GetSockOpt, SetSockOpt, getsockopt, setsockopt};
+use socket2::{Domain, Protocol, Socket, Type};
 
-/// What is asked of the kernel for each direction, in bytes: half a second of ingest at 100 Mbit/s, and a keyframe to some
-/// hundred viewers.
-const BUFFER_BYTES: usize = 8 << 20;
+/// What is asked of the kernel for what arrives, in bytes: half a second of ingest at 100 Mbit/s. The ingest comes first:
+/// what is lost here is lost for every viewer.
+const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+
+/// What is asked of the kernel for what leaves, in bytes: a frame of a 2.5 Mbit/s video to 1,000 viewers at once. Each of
+/// its nine datagrams is counted as 2,304 bytes when it leaves by itself, and Linux takes twice what is asked for.
+const SEND_BUFFER_BYTES: usize = 12 << 20;
 
 /// Binds the socket.
 ///
@@ -28,41 +32,73 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
-    enlarge(&socket);
+    enlarge_both(&socket);
     Ok(socket)
 }
 
-/// Enlarges both buffers, past the sysctl's limit where we may.
-fn enlarge(socket: &UdpSocket) {
-    let reference = SockRef::from(socket);
-    if setsockopt(socket, RcvBufForce, &BUFFER_BYTES).is_err() {
-        let _ = reference.set_recv_buffer_size(BUFFER_BYTES);
-    }
-    if setsockopt(socket, SndBufForce, &BUFFER_BYTES).is_err() {
-        let _ = reference.set_send_buffer_size(BUFFER_BYTES);
-    }
-    for (name, size) in
-        [("net.core.rmem_max", reference.recv_buffer_size()), ("net.core.wmem_max", reference.send_buffer_size())]
+/// Enlarges both buffers, and tells who runs the server where the kernel does not let us.
+fn enlarge_both(socket: &UdpSocket) {
+    let receive = enlarge(socket, RECEIVE_BUFFER_BYTES, RcvBufForce, RcvBuf);
+    let send = enlarge(socket, SEND_BUFFER_BYTES, SndBufForce, SndBuf);
+    for (sysctl, granted_bytes, wanted_bytes) in
+        [("net.core.rmem_max", receive, RECEIVE_BUFFER_BYTES), ("net.core.wmem_max", send, SEND_BUFFER_BYTES)]
     {
-        let granted = size.unwrap_or(0);
-        // Linux counts its own bookkeeping, too, and so reports twice what was asked for.
-        if granted < BUFFER_BYTES {
+        if granted_bytes < wanted_bytes {
             tracing::warn!(
-                granted_bytes = granted,
-                "the kernel keeps the UDP buffer small, packets will be lost under load: sysctl -w {name}={BUFFER_BYTES}"
+                granted_bytes,
+                "the kernel keeps the UDP buffer small, packets will be lost under load: sysctl -w {sysctl}={wanted_bytes}"
             );
         }
     }
+}
+
+/// Enlarges the buffer of `option`, with `force` past the sysctl's limit where we may; returns the bytes granted.
+fn enlarge(
+    socket: &UdpSocket,
+    wanted_bytes: usize,
+    force: impl SetSockOpt<Val = usize>,
+    option: impl SetSockOpt<Val = usize> + GetSockOpt<Val = usize>,
+) -> usize {
+    if setsockopt(socket, force, &wanted_bytes).is_err() {
+        // Refused or clamped: what came of it is read back.
+        let _ = setsockopt(socket, option, &wanted_bytes);
+    }
+    // Linux doubles what it grants, for its own bookkeeping, and reports that (socket(7)).
+    getsockopt(socket, option).unwrap_or(0) / 2
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What the sysctl allows: a network namespace may not show the sysctl itself.
+    fn limit(option: impl SetSockOpt<Val = usize> + GetSockOpt<Val = usize>) -> usize {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        setsockopt(&socket, option, &(1 << 30)).unwrap();
+        getsockopt(&socket, option).unwrap() / 2
+    }
+
     #[test]
     fn a_bound_socket_does_not_block() {
         let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let error = socket.recv_from(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn buffers_are_as_large_as_we_may_have_them() {
+        let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let granted = [getsockopt(&socket, RcvBuf).unwrap() / 2, getsockopt(&socket, SndBuf).unwrap() / 2];
+        let wanted = [RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES];
+        let is_privileged = setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER_BYTES).is_ok();
+        let clamped = [wanted[0].min(limit(RcvBuf)), wanted[1].min(limit(SndBuf))];
+        assert_eq!(granted, if is_privileged { wanted } else { clamped });
+    }
+
+    #[test]
+    fn without_privileges_the_limit_is_what_is_granted() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(enlarge(&socket, limit(RcvBuf) + 1_000, RcvBuf, RcvBuf), limit(RcvBuf));
+        assert_eq!(enlarge(&socket, 100_000, SndBuf, SndBuf), 100_000);
     }
 }
