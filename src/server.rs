@@ -190,10 +190,40 @@ fn net_samples(net: &NetMetrics) -> Vec<Sample> {
         Sample::counter("onair_udp_received_bytes", "Bytes of the datagrams received", net.bytes_received.get()),
         Sample::counter("onair_udp_receive_calls", "System calls that received datagrams", net.receive_calls.get()),
         Sample::counter("onair_udp_sent_datagrams", "Datagrams sent", net.datagrams_sent.get()),
+        Sample::counter(
+            "onair_udp_sent_messages",
+            "Messages that the datagrams sent left in: a run, which the kernel cuts into datagrams, is one",
+            net.messages_sent.get(),
+        ),
         Sample::counter("onair_udp_send_calls", "System calls that sent datagrams", net.send_calls.get()),
+        Sample::gauge(
+            "onair_udp_segmentation",
+            "Whether the kernel cuts runs into datagrams (UDP GSO)",
+            u64::from(net.segments_given_up.get() == 0),
+        ),
         Sample::counter("onair_udp_send_errors", "Datagrams that the kernel refused", net.send_errors.get()),
         Sample::counter("onair_udp_send_blocked", "Times the kernel's send buffer was full", net.send_blocked.get()),
-        Sample::counter("onair_udp_send_dropped", "Datagrams that found no room in a batch", net.send_dropped.get()),
+        Sample::counter("onair_udp_send_dropped", "Datagrams dropped before they were sent, all causes", net.dropped()),
+        Sample::counter(
+            "onair_udp_send_dropped_video",
+            "Video packets dropped because the kernel took no more",
+            net.dropped_video.get(),
+        ),
+        Sample::counter(
+            "onair_udp_send_dropped_audio",
+            "Audio packets dropped because the kernel took no more",
+            net.dropped_audio.get(),
+        ),
+        Sample::counter(
+            "onair_udp_send_dropped_control",
+            "STUN, DTLS and RTCP dropped because the kernel took no more",
+            net.dropped_control.get(),
+        ),
+        Sample::counter(
+            "onair_udp_send_dropped_oversized",
+            "Datagrams dropped because they were longer than any that is sent",
+            net.dropped_oversized.get(),
+        ),
         Sample::counter(
             "onair_udp_handshakes_dropped",
             "Handshake datagrams dropped because too many waited",

@@ -31,14 +31,32 @@ pub struct NetMetrics {
     pub receive_calls: Counter,
     /// Datagrams sent.
     pub datagrams_sent: Counter,
+    /// Messages that those left in: a run of datagrams, which the kernel cuts, is one.
+    pub messages_sent: Counter,
     /// `sendmmsg` calls.
     pub send_calls: Counter,
     /// Datagrams that the kernel refused.
     pub send_errors: Counter,
     /// Times the kernel's send buffer was full.
     pub send_blocked: Counter,
-    /// Datagrams dropped because the batch was full or they did not fit a slot.
-    pub send_dropped: Counter,
+    /// Whether the kernel is left to cut runs no longer: 0 or 1.
+    pub segments_given_up: Counter,
+    /// RTP of video tracks dropped because too much waited for the kernel.
+    pub dropped_video: Counter,
+    /// RTP of audio tracks dropped because too much waited for the kernel.
+    pub dropped_audio: Counter,
+    /// Other datagrams dropped because too much waited for the kernel.
+    pub dropped_control: Counter,
+    /// Datagrams dropped because they were longer than any that is sent.
+    pub dropped_oversized: Counter,
     /// Handshake datagrams dropped because too many waited.
     pub handshakes_dropped: Counter,
+}
+
+impl NetMetrics {
+    /// Datagrams that were dropped before they were sent, whatever the cause.
+    pub fn dropped(&self) -> u64 {
+        let causes = [&self.dropped_video, &self.dropped_audio, &self.dropped_control, &self.dropped_oversized];
+        causes.iter().map(|counter| counter.get()).sum()
+    }
 }

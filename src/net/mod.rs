@@ -9,4 +9,6 @@ pub mod receive;
 pub mod send;
 pub mod socket;
 
+mod arena;
 mod outboxes;
+mod sendmmsg;

@@ -1,229 +1,489 @@
 //! The send batch: many datagrams with few system calls.
 //!
+//! Datagrams on one path and of one length leave as a run, which goes through the kernel once and is cut into datagrams
+//! at its end (UDP GSO). Where the kernel does not do that, every datagram is a message of its own.
+//!
 //! **Invariant:** its memory is allocated once; datagrams leave in the order of their commits; one that the kernel refuses
-//! is dropped and counted, and does not hold up the next.
+//! is dropped and counted, and does not hold up the next; while the kernel takes nothing, control outlives audio, and
+//! audio outlives video.
 
-use std::io::IoSlice;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 
-use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 
 use super::addresses::Addresses;
+use super::arena::{Arena, Run, SEGMENTS_MAX};
 use super::metrics::NetMetrics;
+use super::sendmmsg::{CALL_MAX, Common, Sender, Transmit};
 use crate::egress::sink::{DatagramSink, Path, Traffic};
 
 /// The largest datagram, in bytes: str0m keeps below 1,200, and an Ethernet frame holds 1,500.
-const SLOT_BYTES: usize = 1_536;
-
-/// How many datagrams the batch holds.
-const SLOTS: usize = 1_024;
-
-/// How many datagrams go with one `sendmmsg`.
-const CALL_MAX: usize = 64;
-
-/// Where a slot's datagram goes.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    destination: SockaddrStorage,
-    /// Our address to send from, where the kernel is not to choose.
-    source: Option<IpAddr>,
-    len_bytes: usize,
-}
+const DATAGRAM_MAX_BYTES: usize = 1_536;
 
 /// Datagrams that wait to be sent.
-pub struct SendBatch {
-    socket: UdpSocket,
+pub struct SendBatch<T = Sender> {
+    sender: T,
     addresses: Addresses,
     metrics: Arc<NetMetrics>,
-    is_ipv6: bool,
-    memory: Vec<u8>,
-    entries: Vec<Entry>,
-    sent: usize,
-    reserved: Option<(SockaddrStorage, Option<IpAddr>)>,
-    plain: MultiHeaders<SockaddrStorage>,
-    from_v4: MultiHeaders<SockaddrStorage>,
-    from_v6: MultiHeaders<SockaddrStorage>,
+    arena: Arena,
+    /// Whether the kernel cuts runs into datagrams.
+    has_segments: bool,
+}
+
+/// What one system call is to send.
+struct Call {
+    /// The oldest runs that wait, so many.
+    runs: usize,
+    /// Whether each datagram is a message of its own; else each run is one.
+    is_singly: bool,
+    common: Common,
 }
 
 impl SendBatch {
     /// An empty batch for `socket`.
     pub fn new(socket: UdpSocket, is_ipv6: bool, addresses: Addresses, metrics: Arc<NetMetrics>) -> Self {
-        Self {
-            socket,
-            addresses,
-            metrics,
-            is_ipv6,
-            memory: vec![0; SLOT_BYTES * SLOTS],
-            entries: Vec::with_capacity(SLOTS),
-            sent: 0,
-            reserved: None,
-            plain: MultiHeaders::preallocate(CALL_MAX, None),
-            from_v4: MultiHeaders::preallocate(CALL_MAX, Some(cmsg_space!(in_pktinfo))),
-            from_v6: MultiHeaders::preallocate(CALL_MAX, Some(cmsg_space!(in6_pktinfo))),
-        }
+        let sender = Sender::new(socket, is_ipv6);
+        let knows_segments = sender.knows_segments();
+        let batch = Self::over(sender, addresses, metrics, SEGMENTS_MAX);
+        if knows_segments { batch } else { batch.without_segments() }
+    }
+}
+
+impl<T: Transmit> SendBatch<T> {
+    fn over(sender: T, addresses: Addresses, metrics: Arc<NetMetrics>, segments_max: u16) -> Self {
+        Self { sender, addresses, metrics, arena: Arena::new(segments_max), has_segments: true }
+    }
+
+    /// The same batch, which leaves no run to the kernel to cut.
+    #[must_use]
+    pub fn without_segments(mut self) -> Self {
+        self.give_up_segments();
+        self
     }
 
     /// Whether datagrams wait because the kernel's buffer is full.
     pub fn is_blocked(&self) -> bool {
-        self.sent < self.entries.len()
+        !self.arena.waiting().is_empty()
     }
 
     /// Sends what waits, as far as the kernel takes it.
     pub fn flush(&mut self) {
-        while let Some(first) = self.entries.get(self.sent).copied() {
-            let rest = self.entries.get(self.sent..).unwrap_or_default();
-            let run = rest.iter().take(CALL_MAX).take_while(|entry| entry.source == first.source).count();
-            match self.call(first.source, run) {
-                Ok(sent) => {
-                    self.metrics.datagrams_sent.add(sent as u64);
-                    self.sent += sent;
-                }
-                Err(Errno::EAGAIN) => {
+        while let Some(call) = self.next_call() {
+            self.metrics.send_calls.add(1);
+            match self.transmit(&call) {
+                Ok(0) | Err(Errno::EAGAIN) => {
                     self.metrics.send_blocked.add(1);
                     return;
                 }
+                Ok(messages) => self.note_sent(&call, messages),
                 Err(Errno::EINTR) => {}
+                Err(error @ (Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE)) if call.common.segment_bytes.is_some() => {
+                    // It may be the cutting that cannot be done, or the message itself that cannot be sent: that shows
+                    // when its datagrams are sent one by one.
+                    tracing::debug!(%error, "a run was refused");
+                    self.arena.refuse_first();
+                }
                 Err(error) => {
                     // An ICMP error of an earlier datagram, or no route: this one is lost, the next may have a chance.
                     tracing::debug!(%error, "a datagram could not be sent");
-                    self.metrics.send_errors.add(1);
-                    self.sent += 1;
+                    let lost = if call.is_singly { self.arena.pass_datagrams(1) } else { self.arena.pass_runs(1) };
+                    self.metrics.send_errors.add(lost);
                 }
             }
         }
-        self.entries.clear();
-        self.sent = 0;
     }
 
-    /// One `sendmmsg` of the next `run` datagrams, all from `source`; returns how many went.
-    fn call(&mut self, source: Option<IpAddr>, run: usize) -> Result<usize, Errno> {
-        let mut slices: [[IoSlice<'_>; 1]; CALL_MAX] = std::array::from_fn(|_| [IoSlice::new(&[])]);
-        let mut destinations: [Option<SockaddrStorage>; CALL_MAX] = [None; CALL_MAX];
-        let slots = self.memory.chunks_exact(SLOT_BYTES).zip(&self.entries).skip(self.sent).take(run);
-        for ((slot, entry), (slice, destination)) in slots.zip(slices.iter_mut().zip(&mut destinations)) {
-            *slice = [IoSlice::new(slot.get(..entry.len_bytes).unwrap_or_default())];
-            *destination = Some(entry.destination);
+    /// The longest row of messages that one call can send; `None` when nothing waits.
+    fn next_call(&self) -> Option<Call> {
+        let waiting = self.arena.waiting();
+        let first = waiting.first()?;
+        let source = self.addresses.departure(first.path.source);
+        let mut call = Call { runs: 1, is_singly: true, common: Common { source, segment_bytes: None } };
+        if first.refused {
+            return Some(call);
         }
-        let (slices, destinations) = (slices.iter().take(run), destinations.get(..run).unwrap_or_default());
-        self.metrics.send_calls.add(1);
-        let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
-        let sent = match source {
-            None => sendmmsg(fd, &mut self.plain, slices, destinations, [], flags)?.count(),
-            Some(IpAddr::V4(ip)) if !self.is_ipv6 => {
-                let info = in_pktinfo {
-                    ipi_ifindex: 0,
-                    ipi_spec_dst: in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
-                    ipi_addr: in_addr { s_addr: 0 },
-                };
-                let control = [ControlMessage::Ipv4PacketInfo(&info)];
-                sendmmsg(fd, &mut self.from_v4, slices, destinations, control, flags)?.count()
+        let leaves_alike =
+            |run: &Run| !run.refused && (run.path.source == first.path.source || self.departure(run) == source);
+        let alike = waiting.iter().take(CALL_MAX).take_while(|run| leaves_alike(run));
+        if !self.has_segments {
+            call.runs = alike.count();
+            return Some(call);
+        }
+        call.is_singly = false;
+        call.runs = 0;
+        // The kernel leaves alone what is no longer than a segment, so a single datagram may go with runs of longer ones.
+        let mut longest_single = 0;
+        for run in alike {
+            match (run.datagrams, call.common.segment_bytes) {
+                (1, None) => longest_single = longest_single.max(run.segment_bytes),
+                (1, Some(segment_bytes)) if run.segment_bytes <= segment_bytes => {}
+                (2.., None) if longest_single <= run.segment_bytes => {
+                    call.common.segment_bytes = Some(run.segment_bytes);
+                }
+                (2.., Some(segment_bytes)) if run.segment_bytes == segment_bytes => {}
+                _ => break,
             }
-            Some(ip) => {
-                let octets = match ip {
-                    IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-                    IpAddr::V6(ip) => ip.octets(),
-                };
-                let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: octets }, ipi6_ifindex: 0 };
-                let control = [ControlMessage::Ipv6PacketInfo(&info)];
-                sendmmsg(fd, &mut self.from_v6, slices, destinations, control, flags)?.count()
-            }
-        };
-        Ok(sent)
+            call.runs += 1;
+        }
+        Some(call)
+    }
+
+    fn departure(&self, run: &Run) -> Option<IpAddr> {
+        self.addresses.departure(run.path.source)
+    }
+
+    fn transmit(&mut self, call: &Call) -> Result<usize, Errno> {
+        let arena = &self.arena;
+        let runs = arena.waiting().iter().take(call.runs);
+        if call.is_singly {
+            let datagrams = |run| arena.datagrams(run).map(|datagram| (run.path.destination, datagram));
+            self.sender.transmit(runs.flat_map(datagrams), call.common)
+        } else {
+            self.sender.transmit(runs.map(|run| (run.path.destination, arena.bytes(run))), call.common)
+        }
+    }
+
+    fn note_sent(&mut self, call: &Call, messages: usize) {
+        self.metrics.messages_sent.add(messages as u64);
+        if !call.is_singly {
+            let datagrams = self.arena.pass_runs(messages);
+            self.metrics.datagrams_sent.add(datagrams);
+            return;
+        }
+        // The same bytes alone, as long as a segment was: what the kernel refused was to cut them.
+        let is_blamed = self.arena.waiting().first().is_some_and(|run| run.refused && run.datagrams > 1);
+        if is_blamed && self.has_segments {
+            self.give_up_segments();
+            tracing::warn!("the kernel does not segment datagrams (UDP GSO): sending costs more from here on");
+        }
+        let datagrams = self.arena.pass_datagrams(messages);
+        self.metrics.datagrams_sent.add(datagrams);
+    }
+
+    fn give_up_segments(&mut self) {
+        if self.has_segments {
+            self.has_segments = false;
+            self.metrics.segments_given_up.add(1);
+        }
     }
 }
 
-impl DatagramSink for SendBatch {
-    fn reserve(&mut self, path: Path, _: Traffic, len_bytes: usize) -> Option<&mut [u8]> {
-        if self.entries.len() >= SLOTS {
-            self.flush();
-        }
-        let index = self.entries.len();
-        if index >= SLOTS || len_bytes > SLOT_BYTES {
-            self.metrics.send_dropped.add(1);
+impl<T: Transmit> DatagramSink for SendBatch<T> {
+    fn reserve(&mut self, path: Path, traffic: Traffic, len_bytes: usize) -> Option<&mut [u8]> {
+        if len_bytes > DATAGRAM_MAX_BYTES {
+            self.metrics.dropped_oversized.add(1);
             return None;
         }
-        let destination = match path.destination {
-            SocketAddr::V4(v4) if self.is_ipv6 => {
-                let mapped = std::net::SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0);
-                SockaddrStorage::from(mapped)
-            }
-            other => SockaddrStorage::from(other),
-        };
-        self.reserved = Some((destination, self.addresses.departure(path.source)));
-        self.memory.get_mut(index * SLOT_BYTES..(index + 1) * SLOT_BYTES)
+        if !self.arena.has_room(len_bytes) {
+            self.flush();
+        }
+        if !self.arena.has_room(len_bytes) {
+            let dropped = self.arena.make_room();
+            self.metrics.dropped_video.add(dropped.video);
+            self.metrics.dropped_audio.add(dropped.audio);
+            self.metrics.dropped_control.add(dropped.control);
+        }
+        self.arena.reserve(path, traffic, len_bytes)
     }
 
     fn commit(&mut self, len_bytes: usize) {
-        let Some((destination, source)) = self.reserved.take() else {
-            return;
-        };
-        self.entries.push(Entry { destination, source, len_bytes: len_bytes.min(SLOT_BYTES) });
+        self.arena.commit(len_bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::net::socket;
+
+    fn addresses(local: SocketAddr) -> Addresses {
+        Addresses::new(local, &[], &["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()])
+    }
 
     fn batch(bound: &str) -> (SendBatch, SocketAddr) {
         let socket = socket::bind(bound.parse().unwrap()).unwrap();
         let local = socket.local_addr().unwrap();
-        let addresses = Addresses::new(local, &[], &["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()]);
-        (SendBatch::new(socket, local.is_ipv6(), addresses, Arc::default()), local)
+        (SendBatch::new(socket, local.is_ipv6(), addresses(local), Arc::default()), local)
+    }
+
+    fn receiver() -> (UdpSocket, SocketAddr) {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = receiver.local_addr().unwrap();
+        (receiver, address)
+    }
+
+    fn put<T: Transmit>(batch: &mut SendBatch<T>, path: Path, traffic: Traffic, datagram: &[u8]) {
+        batch.reserve(path, traffic, datagram.len()).unwrap().copy_from_slice(datagram);
+        batch.commit(datagram.len());
+    }
+
+    fn receive(receiver: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+        let mut bytes = vec![0; 65_536];
+        let (len, from) = receiver.recv_from(&mut bytes).unwrap();
+        bytes.truncate(len);
+        (bytes, from)
+    }
+
+    /// A datagram of `len` bytes that no other number has.
+    fn datagram(number: usize, len: usize) -> Vec<u8> {
+        (0..len).map(|at| (number.wrapping_mul(31) + at * at) as u8).collect()
+    }
+
+    /// A kernel that answers as it is told, then takes everything.
+    #[derive(Default)]
+    struct Script {
+        answers: VecDeque<Result<usize, Errno>>,
+        /// Destination and bytes of each message taken, and where it was to be cut.
+        taken: Vec<(SocketAddr, Vec<u8>, Option<u16>)>,
+    }
+
+    impl Transmit for Script {
+        fn transmit<'a>(
+            &mut self,
+            messages: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+            common: Common,
+        ) -> Result<usize, Errno> {
+            let taken = self.answers.pop_front().unwrap_or(Ok(CALL_MAX))?;
+            let messages = messages.take(taken).map(|(to, bytes)| (to, bytes.to_vec(), common.segment_bytes));
+            let before = self.taken.len();
+            self.taken.extend(messages);
+            Ok(self.taken.len() - before)
+        }
+    }
+
+    fn scripted(answers: impl IntoIterator<Item = Result<usize, Errno>>) -> SendBatch<Script> {
+        let script = Script { answers: answers.into_iter().collect(), taken: Vec::new() };
+        SendBatch::over(script, addresses(([127, 0, 0, 1], 9).into()), Arc::default(), SEGMENTS_MAX)
+    }
+
+    fn path(port: u16) -> Path {
+        Path { source: ([127, 0, 0, 1], 9).into(), destination: ([127, 0, 0, 1], port).into() }
     }
 
     #[test]
     fn many_datagrams_leave_in_order_with_few_calls() {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = receiver.local_addr().unwrap();
-        let (mut batch, from) = batch("127.0.0.1:0");
-        for number in 0..100_u32 {
-            assert!(batch.push(Path { source: from, destination: to }, &number.to_be_bytes()));
-        }
-        batch.flush();
-        assert_eq!((batch.metrics.send_calls.get(), batch.metrics.datagrams_sent.get()), (2, 100));
-        for number in 0..100_u32 {
-            let mut bytes = [0; 8];
-            assert_eq!(receiver.recv_from(&mut bytes).unwrap(), (4, from));
-            assert_eq!(bytes[..4], number.to_be_bytes());
+        let (receiver, destination) = receiver();
+        for has_segments in [true, false] {
+            let (mut batch, source) = batch("127.0.0.1:0");
+            if !has_segments {
+                batch = batch.without_segments();
+            }
+            for number in 0..100_u32 {
+                assert!(batch.push(Path { source, destination }, &number.to_be_bytes()));
+            }
+            batch.flush();
+            let metrics = &batch.metrics;
+            assert_eq!(metrics.datagrams_sent.get(), 100);
+            let messages = if has_segments { 2 } else { 100 };
+            assert_eq!(
+                (metrics.messages_sent.get(), metrics.segments_given_up.get()),
+                (messages, u64::from(!has_segments))
+            );
+            assert_eq!(metrics.send_calls.get(), messages.div_ceil(CALL_MAX as u64));
+            for number in 0..100_u32 {
+                assert_eq!(receive(&receiver), (number.to_be_bytes().to_vec(), source));
+            }
         }
     }
 
     #[test]
+    fn runs_and_single_datagrams_mixed_arrive_whole_and_in_order() {
+        // Lengths of the datagrams to each of three receivers, by turns; 0 goes on to the next receiver.
+        let lengths = [
+            1_100, 1_100, 1_100, 0, 1_100, 1_100, 700, 0, 60, 0, 1_100, 1_100, 0, 1_200, 0, 900, 900, 40, 0, 1_101,
+            1_100, 0, 1, 1, 1, 1, 0, 1_536, 1_536, 0, 500,
+        ];
+        for (bound, has_segments) in
+            [("127.0.0.1:0", true), ("127.0.0.1:0", false), ("0.0.0.0:0", true), ("[::]:0", true)]
+        {
+            let receivers = [receiver(), receiver(), receiver()];
+            let (mut batch, local) = batch(bound);
+            if !has_segments {
+                batch = batch.without_segments();
+            }
+            let source = SocketAddr::new([127, 0, 0, 1].into(), local.port());
+            let mut sent = [Vec::new(), Vec::new(), Vec::new()];
+            let mut to = 0;
+            for (number, len) in lengths.iter().cycle().take(lengths.len() * 3).copied().enumerate() {
+                if len == 0 {
+                    to = (to + 1) % receivers.len();
+                    continue;
+                }
+                let bytes = datagram(number, len);
+                put(&mut batch, Path { source, destination: receivers[to].1 }, Traffic::Video, &bytes);
+                sent[to].push(bytes);
+            }
+            batch.flush();
+            assert!(!batch.is_blocked());
+            let total: usize = sent.iter().map(Vec::len).sum();
+            assert_eq!(batch.metrics.datagrams_sent.get(), total as u64, "{bound}");
+            assert_eq!(batch.metrics.messages_sent.get() < total as u64, has_segments, "{bound}");
+            assert_eq!(batch.metrics.segments_given_up.get(), u64::from(!has_segments), "{bound}");
+            for ((receiver, _), sent) in receivers.iter().zip(sent) {
+                for bytes in sent {
+                    assert_eq!(receive(receiver), (bytes, source), "{bound}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_takes_runs_of_one_length_and_shorter_singles() {
+        let mut batch = scripted([]);
+        for (port, len, count) in [(1, 40, 1), (2, 100, 3), (3, 100, 2), (4, 90, 1), (5, 101, 1), (6, 80, 2)] {
+            for number in 0..count {
+                put(&mut batch, path(port), Traffic::Video, &datagram(number, len));
+            }
+        }
+        batch.flush();
+        let cut: Vec<(u16, usize, Option<u16>)> =
+            batch.sender.taken.iter().map(|(to, bytes, cut)| (to.port(), bytes.len(), *cut)).collect();
+        let (hundred, none) = (Some(100), None);
+        let wanted = [
+            (1, 40, hundred),
+            (2, 300, hundred),
+            (3, 200, hundred),
+            (4, 90, hundred),
+            (5, 101, none),
+            (6, 160, Some(80)),
+        ];
+        assert_eq!(cut, wanted);
+        assert_eq!(batch.metrics.send_calls.get(), 3);
+    }
+
+    #[test]
     fn a_datagram_leaves_from_the_candidate_that_it_is_sent_by() {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = receiver.local_addr().unwrap();
+        let (receiver, destination) = receiver();
         for bound in ["0.0.0.0:0", "[::]:0"] {
             let (mut batch, local) = batch(bound);
-            for ip in ["127.0.0.2", "127.0.0.1"] {
+            for ip in ["127.0.0.2", "127.0.0.1", "127.0.0.2"] {
                 let source = SocketAddr::new(ip.parse().unwrap(), local.port());
-                assert!(batch.push(Path { source, destination: to }, ip.as_bytes()));
-                batch.flush();
-                let (_, seen) = receiver.recv_from(&mut [0; 16]).unwrap();
-                assert_eq!(seen, source, "{bound}");
+                assert!(batch.push(Path { source, destination }, ip.as_bytes()));
+                assert!(batch.push(Path { source, destination }, ip.as_bytes()));
+            }
+            batch.flush();
+            assert_eq!((batch.metrics.send_calls.get(), batch.metrics.messages_sent.get()), (3, 3), "{bound}");
+            for ip in ["127.0.0.2", "127.0.0.2", "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2"] {
+                let source = SocketAddr::new(ip.parse().unwrap(), local.port());
+                assert_eq!(receive(&receiver), (ip.as_bytes().to_vec(), source), "{bound}");
             }
         }
     }
 
     #[test]
     fn what_cannot_be_sent_is_counted_and_the_next_goes() {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let (mut batch, from) = batch("127.0.0.1:0");
-        let nowhere = "[2001:db8::1]:9".parse().unwrap();
-        batch.push(Path { source: from, destination: nowhere }, b"lost");
-        batch.push(Path { source: from, destination: receiver.local_addr().unwrap() }, b"kept");
-        assert!(!batch.push(Path { source: from, destination: nowhere }, &[0; SLOT_BYTES + 1]));
+        let (receiver, destination) = receiver();
+        let (mut batch, source) = batch("127.0.0.1:0");
+        let nowhere = Path { source, destination: "[2001:db8::1]:9".parse().unwrap() };
+        for lost in [&b"lost"[..], b"lost", b"too"] {
+            batch.push(nowhere, lost);
+        }
+        batch.push(Path { source, destination }, b"kept");
+        assert!(!batch.push(nowhere, &[0; DATAGRAM_MAX_BYTES + 1]));
         batch.flush();
-        let mut bytes = [0; 8];
-        assert_eq!(receiver.recv(&mut bytes).unwrap(), 4);
-        assert_eq!(&bytes[..4], b"kept");
-        assert_eq!((batch.metrics.send_errors.get(), batch.metrics.send_dropped.get()), (1, 1));
+        assert_eq!(receive(&receiver).0, b"kept");
+        assert_eq!((batch.metrics.send_errors.get(), batch.metrics.dropped_oversized.get()), (3, 1));
         assert!(!batch.is_blocked());
+    }
+
+    #[test]
+    fn a_run_that_the_kernel_refuses_goes_datagram_by_datagram_and_no_run_is_tried_again() {
+        let (receiver, destination) = receiver();
+        let socket = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let source = socket.local_addr().unwrap();
+        // No kernel takes as many segments in one message.
+        let mut batch = SendBatch::over(Sender::new(socket, false), addresses(source), Arc::default(), 300);
+        let sent: Vec<Vec<u8>> = (0..210).map(|number| datagram(number, if number == 209 { 7 } else { 20 })).collect();
+        for bytes in &sent {
+            put(&mut batch, Path { source, destination }, Traffic::Video, bytes);
+        }
+        batch.flush();
+        for bytes in &sent {
+            assert_eq!(receive(&receiver).0, *bytes);
+        }
+        let metrics = Arc::clone(&batch.metrics);
+        assert_eq!((metrics.datagrams_sent.get(), metrics.messages_sent.get()), (210, 210));
+        assert_eq!((metrics.segments_given_up.get(), metrics.send_errors.get()), (1, 0));
+        for bytes in &sent[..2] {
+            put(&mut batch, Path { source, destination }, Traffic::Video, bytes);
+        }
+        let calls = metrics.send_calls.get();
+        batch.flush();
+        assert_eq!((metrics.messages_sent.get(), metrics.send_calls.get()), (212, calls + 1));
+        assert_eq!([receive(&receiver).0, receive(&receiver).0], [sent[0].clone(), sent[1].clone()]);
+    }
+
+    #[test]
+    fn every_refusal_of_a_run_that_goes_singly_ends_segmentation() {
+        for error in [Errno::EINVAL, Errno::EIO, Errno::EMSGSIZE] {
+            // The second run is refused; its first datagram goes, then the kernel's buffer is full.
+            let mut batch = scripted([Ok(1), Err(error), Ok(1), Err(Errno::EAGAIN)]);
+            for (port, number) in [(1, 1), (1, 2), (2, 3), (2, 4), (2, 5), (3, 6), (3, 7)] {
+                put(&mut batch, path(port), Traffic::Video, &datagram(number, 50));
+            }
+            batch.flush();
+            assert!(batch.is_blocked());
+            batch.flush();
+            assert!(!batch.is_blocked());
+            let bytes: Vec<Vec<u8>> = batch.sender.taken.iter().map(|(_, bytes, _)| bytes.clone()).collect();
+            let single = |number| datagram(number, 50);
+            let mut wanted = vec![[single(1), single(2)].concat()];
+            wanted.extend((3..=7).map(single));
+            assert_eq!(bytes, wanted, "{error}");
+            assert_eq!((batch.metrics.segments_given_up.get(), batch.metrics.datagrams_sent.get()), (1, 7));
+        }
+    }
+
+    #[test]
+    fn a_path_that_takes_no_datagram_of_that_length_is_no_reason_to_end_segmentation() {
+        // Refused as a run, and each datagram of it too, but for the short one at the end.
+        let too_long = Err(Errno::EMSGSIZE);
+        let mut batch = scripted([too_long, too_long, too_long, Ok(1)]);
+        for (port, number, len) in [(1, 1, 50), (1, 2, 50), (1, 3, 10), (2, 4, 50), (2, 5, 50)] {
+            put(&mut batch, path(port), Traffic::Video, &datagram(number, len));
+        }
+        batch.flush();
+        let bytes: Vec<Vec<u8>> = batch.sender.taken.iter().map(|(_, bytes, _)| bytes.clone()).collect();
+        assert_eq!(bytes, [datagram(3, 10), [datagram(4, 50), datagram(5, 50)].concat()]);
+        let metrics = &batch.metrics;
+        assert_eq!((metrics.send_errors.get(), metrics.segments_given_up.get()), (2, 0));
+    }
+
+    #[test]
+    fn a_blocked_batch_keeps_order_and_drops_the_oldest_video_when_it_is_full() {
+        let mut batch = scripted((0..1_000).map(|_| Err(Errno::EAGAIN)));
+        let mut committed = Vec::new();
+        for number in 0..3_000_usize {
+            let traffic = match number % 10 {
+                0 => Traffic::Control,
+                1 => Traffic::Audio,
+                _ => Traffic::Video,
+            };
+            let bytes = [&(number as u32).to_be_bytes()[..], &datagram(number, 996)].concat();
+            put(&mut batch, path(1 + (number % 7) as u16), traffic, &bytes);
+            committed.push(bytes);
+        }
+        batch.flush();
+        assert!(batch.is_blocked());
+        batch.sender.answers.clear();
+        batch.flush();
+        assert!(!batch.is_blocked());
+
+        let arrived: Vec<&[u8]> = batch.sender.taken.iter().flat_map(|(_, bytes, _)| bytes.chunks(1_000)).collect();
+        let numbers: Vec<usize> =
+            arrived.iter().map(|bytes| u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize).collect();
+        assert!(numbers.is_sorted());
+        assert!(numbers.iter().zip(&arrived).all(|(number, bytes)| committed[*number] == *bytes));
+        assert_eq!(numbers.last(), Some(&2_999));
+        let of_kind = |digit: usize| numbers.iter().filter(|number| *number % 10 == digit).count();
+        assert_eq!((of_kind(0), of_kind(1)), (300, 300), "only video is dropped");
+        let metrics = &batch.metrics;
+        assert_eq!(metrics.dropped_video.get(), 3_000 - numbers.len() as u64);
+        assert_eq!((metrics.dropped_audio.get(), metrics.dropped_control.get()), (0, 0));
+        assert!(metrics.send_blocked.get() > 1);
     }
 }
