@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -25,6 +25,7 @@ use crate::net::driver::Driver;
 use crate::net::metrics::NetMetrics;
 use crate::record::{Recorder, RecorderConfig, RecorderMetrics};
 use crate::rtp::codec::CodecSet;
+use crate::rtp::ntp::WallClock;
 
 /// How long recordings may take to be finished.
 const FINISH_DEADLINE: Duration = Duration::from_secs(8);
@@ -65,6 +66,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let listener = TcpListener::bind(config.http).await.map_err(|error| cannot_listen(config.http, "http", &error))?;
 
     // ---- media: the hub's thread and its UDP socket -----------------------------------------------------------------
+    // A clock that stands before 1970 counts from there.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let hub = HubConfig {
         candidates: Vec::new(),
         ice: config.ice,
@@ -73,6 +76,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         record: config.record == RecordMode::All,
         recordable: CodecSet::EMPTY,
         limits: Limits::default(),
+        clock: WallClock::new(std::time::Instant::now(), since_epoch),
         seed: getrandom::u64().context("no randomness")?,
     };
     let mut driver = Driver::start(config.udp, &config.public_ip, hub, port)

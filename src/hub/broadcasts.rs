@@ -16,8 +16,10 @@ use super::io::{RecordingId, TrackInfo};
 use super::keyframes::KeyframeRequests;
 use super::keys::{BroadcastKey, PeerKey};
 
-use super::subscriber::SlotRef;
+use super::line::Line;
 use crate::egress::fanout::Fanout;
+use crate::egress::packet::RelayPacket;
+use crate::egress::ring::PacketRing;
 use crate::rtp::codec::{Codec, TrackKind};
 use crate::rtp::keyframe::KeyframeStart;
 use crate::signal::BroadcastId;
@@ -34,7 +36,11 @@ pub struct Track {
     /// The source that sends now, and its epoch.
     pub source: Option<Source>,
     /// Who receives it.
-    pub fanout: Fanout<SlotRef>,
+    pub fanout: Fanout<Line>,
+    /// What has come since the last flush, and is passed on by the next.
+    pub run: Vec<RelayPacket>,
+    /// Its latest packets, for retransmission. Of video alone: lost sound is not worth the wait.
+    pub ring: PacketRing,
     /// When it is asked for a keyframe.
     pub keyframes: KeyframeRequests,
     /// Where its keyframes begin.
@@ -77,6 +83,8 @@ impl Track {
             codec,
             source: None,
             fanout: Fanout::default(),
+            run: Vec::new(),
+            ring: PacketRing::default(),
             keyframes: KeyframeRequests::default(),
             keyframe_start: KeyframeStart::default(),
             latest: None,

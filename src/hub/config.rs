@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::rtp::codec::{Codec, CodecSet};
+use crate::rtp::ntp::WallClock;
 
 /// The ICE role (RFC 8445 §2.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct HubConfig {
     pub limits: Limits,
     /// Seeds all that is random here: hash tables and first sequence numbers. Keys come from the crypto provider.
     pub seed: u64,
+    /// The wall clock that sender reports show.
+    pub clock: WallClock,
 }
 
 /// Caps on what clients can make grow. Reaching one is a `too-many`.

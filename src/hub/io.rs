@@ -200,6 +200,22 @@ pub struct HubMetrics {
     pub rtp_packets_out: u64,
     /// Payload bytes of those.
     pub rtp_bytes_out: u64,
+    /// Packets that were sent again (RTX) to subscribers.
+    pub rtx_packets_out: u64,
+    /// NACKs that subscribers sent.
+    pub nacks_received: u64,
+    /// Packets that a NACK asked for and that could not be sent again: gone, never there, or no RTX.
+    pub repairs_missed: u64,
+    /// NACKs that asked for more than their subscriber's share.
+    pub repairs_capped: u64,
+    /// Sender reports sent to subscribers.
+    pub sender_reports_out: u64,
+    /// RTCP compounds of subscribers.
+    pub rtcp_in: u64,
+    /// Datagrams of subscribers that are no RTCP of theirs: forged, replayed, malformed, or media.
+    pub rtcp_refused: u64,
+    /// Packets that str0m would have sent a subscriber beside its outlet, and that were dropped.
+    pub foreign_srtp_dropped: u64,
     /// Keyframe requests (PLI) sent to publishers.
     pub pli_sent: u64,
     /// Keyframe requests (PLI, FIR) that subscribers sent.

@@ -12,9 +12,11 @@ use super::config::{DEADLINE, SILENCE_MAX};
 use super::error::Refusal;
 use super::io::{Event, RecordingId, SessionId};
 use super::keys::{BroadcastKey, PeerKey, TimerOwner};
+use super::line::Line;
 use super::peer::Peer;
-use super::subscriber::SlotRef;
 use crate::egress::fanout::Target;
+use crate::egress::sink::DatagramSink;
+use crate::rtp::rtcp::write_goodbye;
 use crate::signal::message::ErrorCode;
 use crate::signal::{BroadcastId, LeaveReason, RoomId, ServerMessage};
 
@@ -176,11 +178,11 @@ impl Hub {
             return;
         };
         let kind = slot.kind;
-        let Some(broadcast) = self.broadcasts.get_mut(attached) else {
+        let Some(broadcast) = self.broadcasts.get_mut(attached.broadcast) else {
             return;
         };
-        let target = broadcast.track_mut(kind).and_then(|track| track.fanout.detach(&SlotRef { peer: key, mid }));
-        let still = subscriber.slots_mut().any(|slot| slot.attached == Some(attached));
+        let target = broadcast.track_mut(kind).and_then(|track| track.fanout.detach(attached.target));
+        let still = subscriber.is_attached_to(attached.broadcast);
         if !still {
             broadcast.viewers.remove(&key);
         }
@@ -190,9 +192,9 @@ impl Hub {
     }
 
     /// Gives the m-lines of a track that is gone their rewriting state back.
-    pub(super) fn park(&mut self, targets: Vec<Target<SlotRef>>) {
+    pub(super) fn park(&mut self, targets: Vec<Target<Line>>) {
         for target in targets {
-            let to = target.to;
+            let to = target.to.line;
             let Some(subscriber) = self.peers.get_mut(to.peer).and_then(Peer::subscriber_mut) else {
                 continue;
             };
@@ -204,8 +206,8 @@ impl Hub {
             let Some(attached) = attached else {
                 continue;
             };
-            let still = subscriber.slots_mut().any(|slot| slot.attached == Some(attached));
-            if let Some(broadcast) = self.broadcasts.get_mut(attached).filter(|_| !still) {
+            let still = subscriber.is_attached_to(attached.broadcast);
+            if let Some(broadcast) = self.broadcasts.get_mut(attached.broadcast).filter(|_| !still) {
                 broadcast.viewers.remove(&to.peer);
             }
         }
@@ -242,6 +244,24 @@ impl Hub {
         }
         self.events.push_back(Event::Ended(session));
         self.peers.mark(key);
+    }
+
+    /// Tells a subscriber that is about to go that its streams end (RFC 3550 §6.6), and gives up its keys.
+    pub(super) fn say_goodbye(&mut self, key: PeerKey, sink: &mut dyn DatagramSink) {
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.is_closing()) else {
+            return;
+        };
+        let Some(outlet_key) = peer.outlet.take() else {
+            return;
+        };
+        let ssrcs: Vec<u32> = peer
+            .subscriber_mut()
+            .map(|subscriber| subscriber.slots_mut().filter_map(|slot| slot.ssrcs[0]).collect())
+            .unwrap_or_default();
+        if let Some(outlet) = self.outlets.get_mut(outlet_key).filter(|_| !ssrcs.is_empty()) {
+            outlet.send_rtcp(sink, |slot| write_goodbye(&ssrcs, slot).ok());
+        }
+        self.outlets.remove(outlet_key);
     }
 
     /// Ends a peer that missed a deadline, fell silent, was closed from the other side, or broke.
@@ -300,6 +320,9 @@ impl Hub {
             self.demux.unbind(*address, key);
         }
         self.demux.forget(&peer.ufrag);
+        if let Some(outlet) = peer.outlet {
+            self.outlets.remove(outlet);
+        }
         if !peer.connected {
             self.handshaking = self.handshaking.saturating_sub(1);
         }
@@ -383,6 +406,7 @@ mod tests {
             recordable: CodecSet::EMPTY,
             limits: Limits::default(),
             seed: 1,
+            clock: crate::rtp::ntp::WallClock::new(now, std::time::Duration::ZERO),
         });
         let sessions = [SessionId(1), SessionId(2)];
         for session in sessions {

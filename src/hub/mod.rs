@@ -20,6 +20,8 @@ pub mod error;
 pub mod io;
 pub mod keyframes;
 pub mod keys;
+pub mod lane;
+pub mod line;
 pub mod peer;
 pub mod peers;
 pub mod publisher;
@@ -29,6 +31,8 @@ pub mod sessions;
 pub mod subscriber;
 pub mod timers;
 
+mod feedback;
+mod forward;
 mod lives;
 mod publish;
 mod recordings;
@@ -49,14 +53,16 @@ use self::config::HubConfig;
 use self::demux::{Demux, Route};
 use self::error::Refusal;
 use self::io::{BroadcastSnapshot, Command, Event, HubMetrics, Order, RecordingId, SessionId, Snapshot};
-use self::keys::{PeerKey, TimerOwner};
+use self::keys::{BroadcastKey, PeerKey, TimerOwner};
 use self::peers::Peers;
 use self::rooms::Rooms;
 use self::rtc::RtcFactory;
 use self::sessions::Sessions;
 use self::timers::Timers;
-use crate::egress::sink::DatagramSink;
-use crate::rtp::codec::CodecSet;
+use crate::egress::outlet::Outlets;
+use crate::egress::sink::{DatagramSink, Path};
+use crate::rtp::codec::{CodecSet, TrackKind};
+use crate::rtp::header::DatagramKind;
 use crate::signal::{BroadcastId, ServerMessage, Signal};
 
 /// The state machine. See the module's page.
@@ -69,6 +75,10 @@ pub struct Hub {
     sessions: Sessions,
     rooms: Rooms,
     broadcasts: Broadcasts,
+    /// What secures and sends the media of each connected subscriber.
+    outlets: Outlets,
+    /// Tracks of which something has come since the last flush.
+    runs: Vec<(BroadcastKey, TrackKind)>,
     timers: Timers<TimerOwner>,
     events: VecDeque<Event>,
     random: fastrand::Rng,
@@ -96,6 +106,8 @@ impl Hub {
             sessions: Sessions::new(limits.sessions, limits.sessions_per_address, random.u64(..)),
             rooms: Rooms::default(),
             broadcasts: Broadcasts::default(),
+            outlets: Outlets::default(),
+            runs: Vec::new(),
             timers: Timers::default(),
             events: VecDeque::new(),
             random,
@@ -132,9 +144,18 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
+        let kind = DatagramKind::classify(datagram);
+        if peer.subscriber().is_some() && matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp) {
+            self.take_feedback(now, key, datagram, sink);
+            return;
+        }
         if let Err(error) = peer.receive(now, source, destination, datagram) {
             // What cannot be parsed or verified is no reason to end a peer: anyone can send it under its address.
             tracing::debug!(session = peer.session.0, %error, "a datagram was refused");
+        }
+        let path = Path { source: destination, destination: source };
+        if peer.outlet.is_some() && kind == DatagramKind::Stun && peer.path() != Some(path) {
+            peer.ask_path();
         }
         let mut events = std::mem::take(&mut self.scratch);
         let drained = peer.drain(sink, &mut events);
@@ -235,6 +256,7 @@ impl Hub {
 
     /// Sends what all that was handed in has brought about.
     pub fn flush(&mut self, now: Instant, sink: &mut dyn DatagramSink) {
+        self.forward(now, sink);
         while let Some(key) = self.peers.pop_dirty() {
             self.poll_peer(now, key, sink);
         }
@@ -314,6 +336,7 @@ impl Hub {
     }
 
     fn poll_peer(&mut self, now: Instant, key: PeerKey, sink: &mut dyn DatagramSink) {
+        self.say_goodbye(key, sink);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -328,6 +351,13 @@ impl Hub {
             self.handle_rtc_event(now, key, event);
         }
         self.scratch = events;
+        if let Some(peer) = self.peers.get_mut(key) {
+            self.metrics.foreign_srtp_dropped += peer.take_dropped();
+            let outlet = peer.outlet.and_then(|outlet| self.outlets.get_mut(outlet));
+            if let (Some(outlet), Some(path)) = (outlet, peer.path()) {
+                outlet.path = path;
+            }
+        }
         if let (Err(error), Some(peer)) = (polled, self.peers.get_mut(key)) {
             // Told once: what is closing is on its way out already.
             if !peer.is_closing() {

@@ -8,14 +8,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use str0m::channel::ChannelId;
-use str0m::net::{Protocol, Receive};
+use str0m::net::{Protocol, Receive, Transmit};
 use str0m::{Event as RtcEvent, Input, Output, Rtc, RtcError};
 
 use super::config::{CLOSING_MAX, DEADLINE, SILENCE_MAX};
 use super::io::SessionId;
 use super::publisher::Publisher;
 use super::subscriber::Subscriber;
+use crate::egress::keytap::KeyTap;
+use crate::egress::outlet::{Outlet, OutletKey};
 use crate::egress::sink::{DatagramSink, Path};
+use crate::rtp::header::DatagramKind;
 
 /// Why a call into a peer's `Rtc` failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,14 @@ pub struct Peer {
     pub candidates: usize,
     /// What it said it can be reached at, for people.
     pub remote_candidates: Vec<String>,
+    /// For a connected subscriber: what its media leaves by.
+    pub outlet: Option<OutletKey>,
+    /// For a subscriber: where its keys come out. What str0m seals for it with other keys is dropped.
+    tap: Option<KeyTap>,
+    /// The nominated pair, as far as str0m has shown it.
+    path: Option<Path>,
+    /// How much of str0m's has been dropped.
+    dropped: u64,
     last_received: Instant,
     rtc_timeout: Instant,
     closing_since: Option<Instant>,
@@ -101,11 +112,50 @@ impl Peer {
             channels: Vec::new(),
             candidates: 0,
             remote_candidates: Vec::new(),
+            outlet: None,
+            tap: None,
+            path: None,
+            dropped: 0,
             last_received: now,
             rtc_timeout: now,
             closing_since: None,
             broken: false,
         }
+    }
+
+    /// Takes the keys of its media from `tap`.
+    #[must_use]
+    pub fn tapped(mut self, tap: KeyTap) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+
+    /// What its media leaves by, once the handshake is done and the fingerprint was checked; `None` where the keys are not
+    /// there or of no use.
+    pub fn open_outlet(&mut self) -> Option<Outlet> {
+        let (sealer, opener) = self.tap.as_ref()?.take()?.ok()?;
+        Some(Outlet::new(self.path?, sealer, opener))
+    }
+
+    /// The nominated pair, as far as str0m has shown it: by what it sent that is not STUN.
+    pub fn path(&self) -> Option<Path> {
+        self.path
+    }
+
+    /// Lets str0m show the nominated pair with what it sends next: it tells it nobody. The packet itself is dropped.
+    pub fn ask_path(&mut self) {
+        // A peer that panics in there ends when it is polled next.
+        let _ = self.guard(|rtc| rtc.direct_api().send_app_specific_feedback(0.into(), 0.into(), [0; 4]));
+    }
+
+    /// Takes out how much of str0m's has been dropped.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Something came from it.
+    pub fn heard(&mut self, now: Instant) {
+        self.last_received = now;
     }
 
     /// Calls into str0m; a panic in there breaks this peer alone.
@@ -182,12 +232,8 @@ impl Peer {
         sink: &mut dyn DatagramSink,
         events: &mut Vec<RtcEvent>,
     ) -> Result<(), PeerError> {
-        let timeout = self.guard(|rtc| -> Result<Instant, RtcError> {
-            rtc.handle_input(Input::Timeout(now))?;
-            drain(rtc, sink, events)
-        })??;
-        self.rtc_timeout = timeout;
-        Ok(())
+        self.guard(|rtc| rtc.handle_input(Input::Timeout(now)))??;
+        self.drain(sink, events)
     }
 
     /// Takes out all that it has to send and to tell, after [`receive`](Self::receive).
@@ -196,7 +242,11 @@ impl Peer {
     ///
     /// As [`poll`](Self::poll).
     pub fn drain(&mut self, sink: &mut dyn DatagramSink, events: &mut Vec<RtcEvent>) -> Result<(), PeerError> {
-        self.rtc_timeout = self.guard(|rtc| drain(rtc, sink, events))??;
+        let mut transmits = Transmits { sink, is_tapped: self.tap.is_some(), path: self.path, dropped: 0 };
+        let drained = self.guard(|rtc| drain(rtc, &mut transmits, events));
+        self.path = transmits.path;
+        self.dropped += transmits.dropped;
+        self.rtc_timeout = drained??;
         Ok(())
     }
 
@@ -284,15 +334,37 @@ pub fn guard<R>(rtc: &mut Rtc, call: impl FnOnce(&mut Rtc) -> R) -> Result<R, Pe
     catch_unwind(AssertUnwindSafe(|| call(rtc))).map_err(|_| PeerError::Panicked)
 }
 
+/// Where what str0m sends goes.
+struct Transmits<'a> {
+    sink: &'a mut dyn DatagramSink,
+    is_tapped: bool,
+    path: Option<Path>,
+    dropped: u64,
+}
+
+impl Transmits<'_> {
+    fn take(&mut self, transmit: &Transmit) {
+        let path = Path { source: transmit.source, destination: transmit.destination };
+        match DatagramKind::classify(&transmit.contents) {
+            // Checks go to any pair.
+            DatagramKind::Stun => {}
+            DatagramKind::Rtp | DatagramKind::Rtcp if self.is_tapped => {
+                self.path = Some(path);
+                self.dropped += 1;
+                return;
+            }
+            _ => self.path = Some(path),
+        }
+        self.sink.push(path, &transmit.contents);
+    }
+}
+
 /// Polls `rtc` until it only waits; returns until when.
-fn drain(rtc: &mut Rtc, sink: &mut dyn DatagramSink, events: &mut Vec<RtcEvent>) -> Result<Instant, RtcError> {
+fn drain(rtc: &mut Rtc, transmits: &mut Transmits<'_>, events: &mut Vec<RtcEvent>) -> Result<Instant, RtcError> {
     loop {
         match rtc.poll_output()? {
             Output::Timeout(at) => return Ok(at),
-            Output::Transmit(transmit) => {
-                let path = Path { source: transmit.source, destination: transmit.destination };
-                sink.push(path, &transmit.contents);
-            }
+            Output::Transmit(transmit) => transmits.take(&transmit),
             Output::Event(event) => events.push(event),
         }
     }

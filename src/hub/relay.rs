@@ -1,28 +1,22 @@
-//! Broadcast: one RTP packet of a publisher, to all its subscribers and its recorder.
+//! Broadcast: the RTP packets of a publisher, as they come in.
 //!
-//! **Invariant:** a packet is passed on in the call that brought it; nothing is queued here, and no subscriber is waited
-//! for.
+//! **Invariant:** a packet waits for no other: what came with one receive batch is a run, which the flush after it passes
+//! on (`forward`).
 
-use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
-use str0m::format::CodecSpec;
-use str0m::media::KeyframeRequestKind;
-use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Vp8Descriptor};
+use str0m::media::{Frequency, KeyframeRequestKind, MediaTime};
+use str0m::rtp::{ExtensionValues, RtpPacket};
 
 use super::Hub;
 use super::broadcasts::{Source, Track};
-use super::error::Refusal;
-use super::io::{Event, HubMetrics, MediaPacket, SenderReport};
+use super::io::{Event, MediaPacket, SenderReport};
 use super::keys::{BroadcastKey, PeerKey, TimerOwner};
 use super::peer::Peer;
-use super::peers::Peers;
-use super::rtc::{codec_of, payload_type_for};
-use super::subscriber::SlotRef;
-use crate::egress::fanout::PacketWriter;
-use crate::rtp::codec::TrackKind;
-use crate::rtp::rewrite::Mapped;
-use crate::signal::message::ErrorCode;
+use super::rtc::codec_of;
+use crate::egress::packet::{PassedExtensions, RelayPacket};
+use crate::rtp::codec::{Codec, TrackKind};
+use crate::rtp::vp8::Vp8Descriptor;
 
 /// Seconds from 1900, where NTP counts from, to 1970.
 const NTP_EPOCH_SECONDS: u64 = 2_208_988_800;
@@ -66,7 +60,7 @@ impl Hub {
             arrival: now,
             payload: packet.payload,
         };
-        let wallclock = broadcast.clock.wallclock(media.timestamp, codec.clock_rate_hz(), media.sender_report, now);
+        let captured = broadcast.clock.wallclock(media.timestamp, codec.clock_rate_hz(), media.sender_report, now);
         let Some(track) = broadcast.track_mut(kind) else {
             return;
         };
@@ -78,26 +72,20 @@ impl Hub {
         if starts && kind == TrackKind::Video {
             track.keyframes.arrived();
         }
-        let mut writer = StreamWriter {
-            peers: &mut self.peers,
-            metrics: &mut self.metrics,
-            extensions: extensions(&packet.header.ext_vals),
-            media: &media,
-            spec: &source.spec,
-            wallclock,
-            refused: Vec::new(),
+        let vp8 = (codec == Codec::Vp8).then(|| Vp8Descriptor::parse(&media.payload).ok()).flatten();
+        let relayed = RelayPacket {
+            media: media.clone(),
+            format: source.format,
+            spec: source.spec,
+            begins: starts,
+            captured,
+            extensions: passed(&packet.header.ext_vals),
+            vp8,
         };
-        let forwarded = track.fanout.forward(&media, starts, source.format, now, &mut writer);
-        let refused = writer.refused;
-        if forwarded.waiting > 0 {
-            track.keyframes.want();
+        if track.run.is_empty() {
+            self.runs.push((key, kind));
         }
-        if track.keyframe_due(now).is_some_and(|due| due <= now) {
-            self.request_keyframe(now, key);
-        }
-        for slot in refused {
-            self.tell_unsupported(slot);
-        }
+        track.run.push(relayed);
         if let Some(recording) = recording
             && self.events.len() < self.config.limits.events
         {
@@ -186,19 +174,6 @@ impl Hub {
         }
         self.timers.schedule(TimerOwner::Broadcast(key), broadcast.wake_at(now));
     }
-
-    fn tell_unsupported(&mut self, slot: SlotRef) {
-        let Some(peer) = self.peers.get(slot.peer) else {
-            return;
-        };
-        let Some(broadcast) = peer.subscriber().and_then(|subscriber| subscriber.broadcast_of(slot.mid)) else {
-            return;
-        };
-        let reason = "your client cannot play this broadcast's codec";
-        let refusal = Refusal::new(ErrorCode::UnsupportedCodec, reason).about(broadcast);
-        let session = peer.session;
-        self.signal(session, None, refusal.into());
-    }
 }
 
 /// Lets str0m forget a stream that a packet which came late has left on an m-line: it would take retransmissions for that
@@ -226,76 +201,15 @@ fn sender_report(packet: &RtpPacket) -> Option<SenderReport> {
 }
 
 /// The header extensions that pass through to subscribers.
-fn extensions(from: &ExtensionValues) -> ExtensionValues {
-    ExtensionValues {
-        audio_level: from.audio_level,
-        voice_activity: from.voice_activity,
-        video_orientation: from.video_orientation,
-        play_delay_min: from.play_delay_min,
-        play_delay_max: from.play_delay_max,
-        ..ExtensionValues::default()
-    }
-}
-
-/// Writes one packet into subscribers' str0m streams.
-struct StreamWriter<'a> {
-    peers: &'a mut Peers,
-    metrics: &'a mut HubMetrics,
-    extensions: ExtensionValues,
-    media: &'a MediaPacket,
-    spec: &'a CodecSpec,
-    wallclock: Instant,
-    refused: Vec<SlotRef>,
-}
-
-impl PacketWriter<SlotRef> for StreamWriter<'_> {
-    fn payload_type(&mut self, to: &SlotRef) -> Option<u8> {
-        let rtc = self.peers.get(to.peer).map(Peer::rtc)?;
-        let accepted = rtc.media(to.mid)?.remote_pts();
-        let found = payload_type_for(rtc.codec_config(), accepted, self.spec);
-        if found.is_none() {
-            self.refused.push(*to);
-        }
-        found.map(|pt| *pt)
-    }
-
-    fn write(&mut self, to: &SlotRef, mapped: Mapped, payload_type: u8) {
-        let Some(peer) = self.peers.get_mut(to.peer) else {
-            return;
-        };
-        let mut write = RtpWrite::new(
-            payload_type.into(),
-            mapped.sequence.into(),
-            mapped.timestamp,
-            self.wallclock,
-            Arc::clone(&self.media.payload),
-        )
-        .marker(self.media.marker)
-        .nackable(self.media.kind == TrackKind::Video)
-        .ext_vals(self.extensions.clone());
-        if let Some(ids) = mapped.vp8
-            && let Ok(descriptor) = Vp8Descriptor::parse(&self.media.payload)
-        {
-            let mut patch = descriptor.patch();
-            if let Some(picture_id) = ids.picture_id {
-                patch = patch.picture_id(picture_id.value);
-            }
-            if let Some(tl0_pic_idx) = ids.tl0_pic_idx {
-                patch = patch.tl0_pic_idx(tl0_pic_idx);
-            }
-            if let Ok(patch) = patch.build() {
-                write = write.vp8_patch(patch);
-            }
-        }
-        let written = peer.guard(|rtc| {
-            if let Some(stream) = rtc.direct_api().stream_tx_by_mid(to.mid, None) {
-                stream.write_rtp(write);
-            }
-        });
-        if written.is_ok() {
-            self.metrics.rtp_packets_out += 1;
-            self.metrics.rtp_bytes_out += self.media.payload.len() as u64;
-        }
-        self.peers.mark(to.peer);
+fn passed(from: &ExtensionValues) -> PassedExtensions {
+    let voice = if from.voice_activity == Some(true) { 0x80 } else { 0 };
+    let hundredths = |time: MediaTime| (time.rebase(Frequency::HUNDREDTHS).numer() & 0xfff) as u32;
+    PassedExtensions {
+        audio_level: from.audio_level.map(|level| voice | (level.unsigned_abs() & 0x7f)),
+        video_orientation: from.video_orientation.map(|orientation| orientation as u8),
+        playout_delay: from.play_delay_min.zip(from.play_delay_max).map(|(min, max)| {
+            let [_, high, middle, low] = (hundredths(min) << 12 | hundredths(max)).to_be_bytes();
+            [high, middle, low]
+        }),
     }
 }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use str0m::config::{CryptoProvider, DtlsCert};
-use str0m::crypto::from_feature_flags;
 use str0m::format::{Codec as Format, CodecConfig, CodecSpec, FormatParams, PayloadParams};
 use str0m::media::{Frequency, Pt};
 use str0m::rtp::{Extension, ExtensionMap};
 use str0m::{Candidate, Rtc, RtcConfig};
 
 use super::config::{HubConfig, IceRole};
+use crate::egress::fanout::PayloadTypes;
+use crate::egress::keytap::{self, KeyTap};
+use crate::egress::stream::ExtensionIds;
 use crate::rtp::codec::{Codec, CodecSet};
 
 /// The largest data channel message we take: `ping-N` is all that is asked for.
@@ -36,7 +38,7 @@ pub struct RtcFactory {
 impl RtcFactory {
     /// Makes the process's certificate.
     pub fn new(config: &HubConfig) -> Self {
-        let crypto = Arc::new(from_feature_flags());
+        let crypto = Arc::new(keytap::provider());
         let certificate = crypto.dtls_provider.generate_certificate();
         Self {
             crypto,
@@ -56,8 +58,8 @@ impl RtcFactory {
         self.build(self.base(&codecs, true), now)
     }
 
-    /// A subscriber's.
-    pub fn subscriber(&self, now: Instant) -> Rtc {
+    /// A subscriber's: what secures its media goes to the tap, for str0m seals none of it.
+    pub fn subscriber(&self, now: Instant) -> (Rtc, KeyTap) {
         let mut extensions = ExtensionMap::empty();
         extensions.set(1, Extension::AudioLevel);
         extensions.set(2, Extension::AbsoluteSendTime);
@@ -65,7 +67,7 @@ impl RtcFactory {
         extensions.set(5, Extension::PlayoutDelay);
         extensions.set(13, Extension::VideoOrientation);
         let config = self.base(&self.codecs, false).set_extension_map(extensions);
-        self.build(config, now)
+        keytap::tapped(|| self.build(config, now))
     }
 
     /// Whether our own candidates hold `address`.
@@ -161,6 +163,18 @@ fn table(codecs: &[Codec], transport_cc: bool) -> CodecConfig {
     CodecConfig::new_from_payload_params(params)
 }
 
+/// The ids of the header extensions that we write, in the map of one m-line.
+pub fn extension_ids(map: &ExtensionMap) -> ExtensionIds {
+    let id = |extension| map.id_of(extension).unwrap_or(0);
+    ExtensionIds {
+        mid: id(Extension::RtpMid),
+        abs_send_time: id(Extension::AbsoluteSendTime),
+        audio_level: id(Extension::AudioLevel),
+        video_orientation: id(Extension::VideoOrientation),
+        playout_delay: id(Extension::PlayoutDelay),
+    }
+}
+
 /// The codec that `spec` names, if it is one that we relay.
 pub fn codec_of(spec: &CodecSpec) -> Option<Codec> {
     match spec.codec {
@@ -174,17 +188,17 @@ pub fn codec_of(spec: &CodecSpec) -> Option<Codec> {
     }
 }
 
-/// The payload type among `accepted` under which a receiver whose table is `config` plays what `source` describes.
+/// The payload types, that of the media among `accepted`, under which a receiver whose table is `config` plays what `source` describes.
 ///
 /// An exact match of the format first; of H.264, then a profile that decodes it too.
-pub fn payload_type_for(config: &CodecConfig, accepted: &[Pt], source: &CodecSpec) -> Option<Pt> {
-    config
+pub fn payload_types_for(config: &CodecConfig, accepted: &[Pt], source: &CodecSpec) -> Option<PayloadTypes> {
+    let (_, param) = config
         .params()
         .iter()
         .filter(|param| accepted.contains(&param.pt()))
-        .filter_map(|param| Some((fit(source, &param.spec())?, param.pt())))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, pt)| pt)
+        .filter_map(|param| Some((fit(source, &param.spec())?, param)))
+        .min_by_key(|(distance, _)| *distance)?;
+    Some(PayloadTypes { media: *param.pt(), rtx: param.resend().map(|pt| *pt) })
 }
 
 /// How far a receiver's format is from the source's; `None` when it cannot play it.
@@ -276,8 +290,9 @@ mod tests {
         let config = table(&[Codec::H264], false);
         let all: Vec<Pt> = config.params().iter().map(PayloadParams::pt).collect();
         let chosen = |accepted: &[Pt], mode, profile| {
-            payload_type_for(&config, accepted, &h264(mode, profile)).map(|pt| {
-                let param = config.params().iter().find(|param| param.pt() == pt).unwrap();
+            payload_types_for(&config, accepted, &h264(mode, profile)).map(|chosen| {
+                let param = config.params().iter().find(|param| *param.pt() == chosen.media).unwrap();
+                assert_eq!(param.resend().map(|pt| *pt), chosen.rtx);
                 let format = param.spec().format;
                 (format.packetization_mode.unwrap(), format.profile_level_id.unwrap())
             })

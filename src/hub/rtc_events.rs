@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use str0m::Event as RtcEvent;
 use str0m::channel::{ChannelData, ChannelId};
-use str0m::media::Mid;
 
 use super::Hub;
-use super::keys::{PeerKey, TimerOwner};
-use super::peer::{ChannelUse, Peer};
+use super::keys::PeerKey;
+use super::peer::ChannelUse;
 
 /// The longest `ping-N` that is answered, in bytes.
 const PING_MAX_BYTES: usize = 64;
@@ -20,7 +19,6 @@ impl Hub {
         match event {
             RtcEvent::RtpPacket(packet) => self.relay(now, key, packet),
             RtcEvent::Connected => self.connected(now, key),
-            RtcEvent::KeyframeRequest(request) => self.keyframe_requested(now, key, request.mid),
             RtcEvent::ChannelOpen(channel, label) => self.channel_opened(key, channel, &label),
             RtcEvent::ChannelData(data) => self.channel_data(key, &data),
             RtcEvent::ChannelClose(channel) => {
@@ -44,21 +42,17 @@ impl Hub {
         peer.connect_by = None;
         self.handshaking = self.handshaking.saturating_sub(1);
         tracing::debug!(session = peer.session.0, "connected");
-        self.attach(now, key);
-    }
-
-    fn keyframe_requested(&mut self, now: Instant, key: PeerKey, mid: Mid) {
-        self.metrics.pli_received += 1;
-        let Some(subscriber) = self.peers.get_mut(key).and_then(Peer::subscriber_mut) else {
-            return;
-        };
-        let Some((attached, kind)) = subscriber.slot_mut(mid).and_then(|slot| Some((slot.attached?, slot.kind))) else {
-            return;
-        };
-        if let Some(track) = self.broadcasts.get_mut(attached).and_then(|it| it.track_mut(kind)) {
-            track.keyframes.want();
-            self.timers.schedule(TimerOwner::Broadcast(attached), now);
+        if peer.subscriber().is_some() {
+            match peer.open_outlet() {
+                Some(outlet) => peer.outlet = Some(self.outlets.insert(outlet)),
+                None => {
+                    tracing::warn!(session = peer.session.0, "a viewer's media cannot be secured");
+                    peer.give_up();
+                    return;
+                }
+            }
         }
+        self.attach(now, key);
     }
 
     fn channel_opened(&mut self, key: PeerKey, channel: ChannelId, label: &str) {

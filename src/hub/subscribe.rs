@@ -13,10 +13,13 @@ use super::Hub;
 use super::error::Refusal;
 use super::io::SessionId;
 use super::keys::{PeerKey, TimerOwner};
+use super::line::{Attachment, Line, LineRef};
 use super::peer::{Peer, Role};
 use super::publish::{accept, medias, no_codec};
-use super::subscriber::{Offer, SlotRef, Subscriber, Wanted};
+use super::rtc::extension_ids;
+use super::subscriber::{Offer, Subscriber, Wanted};
 use crate::egress::fanout::Target;
+use crate::egress::stream::{Stream, StreamSetup};
 use crate::rtp::codec::TrackKind;
 use crate::rtp::rewrite::TrackRewrite;
 use crate::signal::answer::{candidates, describe_candidate};
@@ -38,8 +41,8 @@ impl Hub {
         let subscriber = Subscriber::new(room.clone(), user.clone(), true);
         let broadcasts = self.live_in(&room).into_iter().map(|wanted| wanted.broadcast);
         let broadcasts = broadcasts.filter(|id| subscriber.hears_of(id)).collect();
-        let rtc = self.factory.subscriber(now);
-        let peer = Peer::new(rtc, session, Role::Subscriber(Box::new(subscriber)), now);
+        let (rtc, tap) = self.factory.subscriber(now);
+        let peer = Peer::new(rtc, session, Role::Subscriber(Box::new(subscriber)), now).tapped(tap);
         let key = self.admit(now, session, peer);
         self.rooms.enter(&room, key);
         tracing::info!(session = session.0, %room, user = ?user, "subscribed");
@@ -66,7 +69,7 @@ impl Hub {
         self.check_room(&broadcast.room)?;
         let options = OfferOptions { stream: Some("onair"), ..self.offer_options(Side::Subscriber) };
         let offer = Foreign::offer(offer, options).map_err(Refusal::sdp)?;
-        let mut rtc = self.factory.subscriber(now);
+        let (mut rtc, tap) = self.factory.subscriber(now);
         let answer = accept(&mut rtc, &offer)?;
         let mut subscriber = Subscriber::new(broadcast.room.clone(), Some(broadcast.user.clone()), false);
         for (mid, media) in medias(&rtc, &answer) {
@@ -83,7 +86,7 @@ impl Hub {
             return Err(no_codec(&offer));
         }
         let sdp = offer.answer(&answer);
-        let mut peer = Peer::new(rtc, session, Role::Subscriber(Box::new(subscriber)), now);
+        let mut peer = Peer::new(rtc, session, Role::Subscriber(Box::new(subscriber)), now).tapped(tap);
         peer.remote_candidates = candidates(offer.sdp());
         let key = self.admit(now, session, peer);
         self.rooms.enter(&broadcast.room, key);
@@ -248,46 +251,64 @@ impl Hub {
 
     /// Lets packets flow on every m-line that is negotiated and whose broadcast is live.
     pub(super) fn attach(&mut self, now: Instant, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.connected && !peer.is_closing()) else {
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.connected && !peer.is_closing()) else {
             return;
         };
-        let Some(subscriber) = peer.subscriber_mut() else {
-            return;
-        };
-        let carried: Vec<_> = subscriber.lanes.iter().map(|lane| lane.current.clone()).collect();
-        for (index, current) in carried.into_iter().enumerate() {
-            // While an exchange is under way, a lane may still carry what a selection has left out.
-            let Some(current) = current.filter(|current| subscriber.wants(current)) else {
-                continue;
-            };
-            let Some(lane) = subscriber.lanes.get_mut(index) else {
-                continue;
-            };
+        let idle = peer.subscriber().map(Subscriber::idle_slots).unwrap_or_default();
+        for (mid, kind, current) in idle {
             let Some(found) = self.rooms.find(&current) else {
                 continue;
             };
-            let Some(broadcast) = self.broadcasts.get_mut(found).filter(|found| found.live_since.is_some()) else {
+            let live = self.broadcasts.get(found).filter(|found| found.live_since.is_some());
+            let Some(clock_rate_hz) = live.and_then(|live| Some(live.track(kind)?.codec.clock_rate_hz())) else {
                 continue;
             };
-            for slot in lane.slots_mut().filter(|slot| slot.is_open() && slot.attached.is_none()) {
-                let Some(track) = broadcast.tracks.get_mut(slot.kind as usize).and_then(Option::as_mut) else {
-                    continue;
-                };
-                let target = slot.parked.take().unwrap_or_else(|| {
-                    let to = SlotRef { peer: key, mid: slot.mid };
-                    let (sequence, timestamp) = (self.random.u16(..), self.random.u32(..));
-                    let rewrite = TrackRewrite::new(sequence, timestamp, track.codec.clock_rate_hz());
-                    Target::new(to, rewrite)
-                });
-                track.fanout.attach(target);
-                slot.attached = Some(found);
-                broadcast.viewers.insert(key);
-                if slot.kind == TrackKind::Video {
-                    track.keyframes.want();
-                    self.timers.schedule(TimerOwner::Broadcast(found), now);
-                }
+            let Some(target) = self.target_for(LineRef { peer: key, mid }, clock_rate_hz) else {
+                continue;
+            };
+            let Some(broadcast) = self.broadcasts.get_mut(found) else {
+                continue;
+            };
+            let Some(track) = broadcast.track_mut(kind) else {
+                continue;
+            };
+            let attachment = Attachment { broadcast: found, target: track.fanout.attach(target) };
+            if kind == TrackKind::Video {
+                track.keyframes.want();
+                self.timers.schedule(TimerOwner::Broadcast(found), now);
+            }
+            broadcast.viewers.insert(key);
+            let slot = self.peers.get_mut(key).and_then(Peer::subscriber_mut).and_then(|it| it.slot_mut(mid));
+            if let Some(slot) = slot {
+                slot.attached = Some(attachment);
             }
         }
+    }
+
+    /// The line of an m-line that hangs nowhere: the one it had, or its first.
+    fn target_for(&mut self, line: LineRef, clock_rate_hz: u32) -> Option<Target<Line>> {
+        let peer = self.peers.get_mut(line.peer)?;
+        if let Some(parked) = peer.subscriber_mut()?.slot_mut(line.mid)?.parked.take() {
+            return Some(parked);
+        }
+        let outlet_key = peer.outlet?;
+        let sent = peer.guard(|rtc| {
+            let mut api = rtc.direct_api();
+            api.stream_tx_by_mid(line.mid, None).map(|stream| (*stream.ssrc(), stream.rtx().map(|ssrc| *ssrc)))
+        });
+        let (ssrc, rtx_ssrc) = sent.ok()??;
+        let setup = StreamSetup {
+            ssrc,
+            rtx_ssrc,
+            rtx_sequence: self.random.u16(..),
+            mid: &line.mid,
+            extensions: extension_ids(peer.rtc().media(line.mid)?.remote_extmap()),
+        };
+        let outlet = self.outlets.get_mut(outlet_key)?;
+        let stream = Stream::new(outlet, setup)?;
+        peer.subscriber_mut()?.slot_mut(line.mid)?.ssrcs = [Some(ssrc), rtx_ssrc];
+        let rewrite = TrackRewrite::new(self.random.u16(..), self.random.u32(..), clock_rate_hz);
+        Some(Target::new(Line { line, outlet: outlet_key, stream }, rewrite))
     }
 
     /// Asks for keyframes after an exchange: Firefox rebuilds a video receiver when an m-line is added.
@@ -296,7 +317,7 @@ impl Hub {
             return;
         };
         for slot in subscriber.slots_mut().filter(|slot| slot.kind == TrackKind::Video) {
-            let Some(attached) = slot.attached else {
+            let Some(attached) = slot.attached.map(|attached| attached.broadcast) else {
                 continue;
             };
             if let Some(track) = self.broadcasts.get_mut(attached).and_then(|it| it.track_mut(slot.kind)) {

@@ -1,8 +1,5 @@
 //! What one subscriber receives: lanes of m-lines, and the one exchange of offer and answer that may be under way.
 //!
-//! A *lane* is an audio and a video m-line with one stream id, so that a browser keeps them in step; it carries one
-//! broadcast at a time.
-//!
 //! **Invariant:** m-lines are never dropped or reordered: they become inactive and are used again, by the broadcast they
 //! last carried first of all; and only one offer waits for its answer at a time.
 
@@ -10,25 +7,16 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use str0m::Rtc;
-use str0m::change::{SdpAnswer, SdpApi, SdpPendingOffer};
+use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind, Mid};
 
 use super::config::DEADLINE;
 use super::error::Refusal;
-use super::keys::{BroadcastKey, PeerKey};
-use crate::egress::fanout::Target;
+use super::keys::BroadcastKey;
+use super::lane::{Lane, Slot};
 use crate::rtp::codec::TrackKind;
 use crate::signal::message::Track;
 use crate::signal::{BroadcastId, RoomId, UserId};
-
-/// One m-line of one subscriber: where a track's packets go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlotRef {
-    /// The subscriber.
-    pub peer: PeerKey,
-    /// Its m-line.
-    pub mid: Mid,
-}
 
 /// A broadcast as a subscriber's plan sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,74 +25,6 @@ pub struct Wanted {
     pub broadcast: BroadcastId,
     /// Whether it has audio, and video.
     pub kinds: [bool; 2],
-}
-
-/// One m-line.
-#[derive(Debug)]
-pub struct Slot {
-    /// Its mid.
-    pub mid: Mid,
-    /// Audio or video.
-    pub kind: TrackKind,
-    /// The last offer made it send.
-    offered: bool,
-    /// The last answer took it.
-    accepted: bool,
-    /// The client refused it for good.
-    rejected: bool,
-    /// The broadcast it is attached to.
-    pub attached: Option<BroadcastKey>,
-    /// Its rewriting state while it is not attached.
-    pub parked: Option<Target<SlotRef>>,
-}
-
-impl Slot {
-    fn new(mid: Mid, kind: TrackKind) -> Self {
-        Self { mid, kind, offered: false, accepted: false, rejected: false, attached: None, parked: None }
-    }
-
-    /// Whether packets may be sent on it.
-    pub fn is_open(&self) -> bool {
-        self.offered && self.accepted && !self.rejected
-    }
-}
-
-/// An audio and a video m-line that belong together.
-#[derive(Debug)]
-pub struct Lane {
-    stream_id: String,
-    /// The broadcast it carries now.
-    pub current: Option<BroadcastId>,
-    last: Option<BroadcastId>,
-    kinds: [bool; 2],
-    slots: [Option<Slot>; 2],
-    /// The broadcast it carries began after the last offer was made: another is owed, even if no m-line changes.
-    begun: bool,
-    /// The client was told that it cannot play the video of the broadcast.
-    told_refused: bool,
-}
-
-impl Lane {
-    /// Its m-lines.
-    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().flatten()
-    }
-
-    /// Its m-lines.
-    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.slots.iter_mut().flatten()
-    }
-
-    /// Makes its m-lines, as they are, part of the next offer; packets wait for the answer, which shows that the client
-    /// has learned what they now carry.
-    fn offer_again(&mut self, api: &mut SdpApi<'_>) {
-        for slot in self.slots_mut().filter(|slot| slot.offered && !slot.rejected) {
-            // str0m offers what has changed, be it there and back.
-            api.set_direction(slot.mid, Direction::Inactive);
-            api.set_direction(slot.mid, Direction::SendOnly);
-            slot.accepted = false;
-        }
-    }
 }
 
 /// The offer that waits for its answer.
@@ -198,6 +118,26 @@ impl Subscriber {
     /// All m-lines.
     pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.lanes.iter_mut().flat_map(Lane::slots_mut)
+    }
+
+    /// Whether something of `broadcast` is sent to it.
+    pub fn is_attached_to(&self, broadcast: BroadcastKey) -> bool {
+        let mut slots = self.lanes.iter().flat_map(Lane::slots);
+        slots.any(|slot| slot.attached.is_some_and(|attached| attached.broadcast == broadcast))
+    }
+
+    /// The m-lines that may send and do not, each with the broadcast that it is for.
+    pub fn idle_slots(&self) -> Vec<(Mid, TrackKind, BroadcastId)> {
+        let mut idle = Vec::new();
+        for lane in &self.lanes {
+            // While an exchange is under way, a lane may still carry what a selection has left out.
+            let Some(current) = lane.current.as_ref().filter(|current| self.wants(current)) else {
+                continue;
+            };
+            let slots = lane.slots().filter(|slot| slot.is_open() && slot.attached.is_none());
+            idle.extend(slots.map(|slot| (slot.mid, slot.kind, current.clone())));
+        }
+        idle
     }
 
     /// The m-line `mid`.

@@ -75,7 +75,12 @@ pub struct KeyframeStart {
 impl KeyframeStart {
     /// Takes note of each packet of the track, as it comes, and tells whether a keyframe begins with it.
     pub fn observe(&mut self, codec: Codec, payload: &[u8], timestamp: u32) -> bool {
-        if !starts_keyframe(codec, payload) || self.latest_timestamp == Some(timestamp) {
+        if !starts_keyframe(codec, payload) {
+            return false;
+        }
+        if self.latest_timestamp == Some(timestamp) {
+            // They came behind the slice: the sender does send them.
+            self.was_bare &= !has_its_parameters(codec, payload);
             return false;
         }
         self.latest_timestamp = Some(timestamp);
@@ -134,9 +139,10 @@ mod tests {
         assert!(!start.observe(Codec::H264, &idr, 9));
         assert!(!start.observe(Codec::H264, &delta, 10));
         assert!(!start.observe(Codec::H264, &idr, 11), "its parameter sets are lost or late");
-        assert!(!start.observe(Codec::H264, &sps, 11));
-        assert!(start.observe(Codec::H264, &idr, 12), "again none: they came before, or come by the SDP");
-        assert!(start.observe(Codec::H264, &sps, 13));
+        assert!(!start.observe(Codec::H264, &sps, 11), "late");
+        assert!(!start.observe(Codec::H264, &idr, 12), "the sender does send them");
+        assert!(start.observe(Codec::H264, &idr, 13), "twice none: they came before, or come by the SDP");
+        assert!(start.observe(Codec::H264, &sps, 14));
         start.reset();
         assert!(!start.observe(Codec::H264, &idr, 13));
     }

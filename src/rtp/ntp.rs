@@ -3,7 +3,7 @@
 //! **Invariant:** mapping a time there and back errs by less than one tick of the RTP clock, as long as it lies within half
 //! the range of timestamps of the report.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Seconds from NTP's epoch, 1900, to Unix's.
 const UNIX_EPOCH_S: u64 = 2_208_988_800;
@@ -22,6 +22,13 @@ impl NtpTime {
     pub fn from_unix(since_epoch: Duration) -> Self {
         let seconds = since_epoch.as_secs().wrapping_add(UNIX_EPOCH_S);
         Self(seconds << 32).wrapping_add(Duration::from_nanos(u64::from(since_epoch.subsec_nanos())))
+    }
+
+    /// The 24 bits of abs-send-time: 6 of seconds, 18 of their fraction.
+    #[must_use]
+    pub fn abs_send_time(self) -> [u8; 3] {
+        let [_, _, _, high, middle, low, ..] = (self.0 << 2).to_be_bytes();
+        [high, middle, low]
     }
 
     /// The middle 32 bits: what a receiver report repeats as `LSR`.
@@ -48,6 +55,27 @@ impl NtpTime {
 /// `value × numerator ÷ denominator`, to the nearest; the results of this module fit.
 fn rounded_ratio(value: u128, numerator: u128, denominator: u128) -> u64 {
     u64::try_from((value * numerator + denominator / 2) / denominator.max(1)).unwrap_or(u64::MAX)
+}
+
+/// Ties the monotonic clock, which the caller passes, to the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WallClock {
+    at: Instant,
+    ntp: NtpTime,
+}
+
+impl WallClock {
+    /// The clock that shows `since_epoch`, a time since Unix's epoch, at `at`.
+    #[must_use]
+    pub fn new(at: Instant, since_epoch: Duration) -> Self {
+        Self { at, ntp: NtpTime::from_unix(since_epoch) }
+    }
+
+    /// What it shows at `now`; a moment before it was set counts as that moment.
+    #[must_use]
+    pub fn ntp_at(&self, now: Instant) -> NtpTime {
+        self.ntp.wrapping_add(now.saturating_duration_since(self.at))
+    }
 }
 
 /// One moment on both clocks.

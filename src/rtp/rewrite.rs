@@ -168,6 +168,31 @@ impl TrackRewrite {
         Some(Mapped { sequence, timestamp, vp8 })
     }
 
+    /// How a packet of the run in force was mapped, once more: for its retransmission.
+    #[must_use]
+    pub fn repeat(&self, source: SourcePacket) -> Option<Mapped> {
+        let run = self.run.filter(|run| run.epoch == source.epoch && source.sequence <= run.highest_source)?;
+        let distance = source.sequence.checked_sub(run.first_source)?;
+        let vp8 = source.vp8.map(|ids| Vp8Ids {
+            picture_id: ids
+                .picture_id
+                .zip(run.picture_id_offset)
+                .map(|(id, offset)| PictureId::new(id.value.wrapping_add(offset), id.long)),
+            tl0_pic_idx: ids.tl0_pic_idx.zip(run.tl0_pic_idx_offset).map(|(index, offset)| index.wrapping_add(offset)),
+        });
+        Some(Mapped {
+            sequence: run.first_output.wrapping_add(distance),
+            timestamp: source.timestamp.wrapping_add(run.timestamp_offset),
+            vp8,
+        })
+    }
+
+    /// The highest output sequence number so far; before the first packet, one below the first.
+    #[must_use]
+    pub fn highest_sequence(&self) -> u64 {
+        self.highest_sequence
+    }
+
     /// The run that begins with `source`. The timestamps of an epoch that goes on keep their offset, unless it was silent
     /// for so long that they could seem to go back.
     fn begin_run(&self, source: SourcePacket, now: Instant, same_epoch: Option<u32>) -> Run {

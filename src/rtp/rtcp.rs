@@ -16,6 +16,9 @@ const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 
 const SDES_CNAME: u8 = 1;
+
+/// How many sources a BYE names: its count has five bits.
+const GOODBYE_MAX: usize = 31;
 const REPORT_BLOCK_BYTES: usize = 24;
 
 /// The length of a sender report without report blocks, in bytes.
@@ -383,6 +386,24 @@ pub fn write_cname(ssrc: u32, cname: &str, out: &mut [u8]) -> Result<usize, Rtcp
     let bytes = head.as_flattened().iter().copied().chain([SDES_CNAME, cname_bytes]).chain(cname.bytes());
     for (target, byte) in out.iter_mut().zip(bytes) {
         *target = byte;
+    }
+    Ok(total_bytes)
+}
+
+/// Writes the compound with which sources leave (RFC 3550 §6.6), an empty receiver report and a BYE for at most 31 of them,
+/// and tells its length in bytes.
+///
+/// # Errors
+///
+/// [`RtcpError::Short`] where `out` cannot hold it.
+pub fn write_goodbye(ssrcs: &[u32], out: &mut [u8]) -> Result<usize, RtcpError> {
+    let leaving = ssrcs.get(..GOODBYE_MAX).unwrap_or(ssrcs);
+    let reporter = leaving.first().copied().unwrap_or_default();
+    let head = [header(RECEIVER_REPORT, 0, 1), reporter, header(GOODBYE, leaving.len() as u8, leaving.len() as u16)];
+    let total_bytes = 4 * (head.len() + leaving.len());
+    let out = out.get_mut(..total_bytes).ok_or(RtcpError::Short)?;
+    for (target, word) in out.chunks_exact_mut(4).zip(head.iter().chain(leaving)) {
+        target.copy_from_slice(&word.to_be_bytes());
     }
     Ok(total_bytes)
 }

@@ -17,6 +17,7 @@ use onair::hub::Hub;
 use onair::hub::config::{HubConfig, IceRole, Limits};
 use onair::hub::io::{Command, Door, Event, Order, RecordingId, SessionId};
 use onair::rtp::codec::{Codec, CodecSet, TrackKind};
+use onair::rtp::ntp::WallClock;
 use onair::signal::{BroadcastId, ErrorCode, ServerMessage};
 use str0m::media::{Direction, Mid};
 
@@ -159,6 +160,8 @@ impl Simulation {
     /// A hub that is set up by `configure`, and nobody there.
     pub fn with(seed: u64, configure: impl FnOnce(&mut HubConfig)) -> Self {
         str0m::crypto::from_feature_flags().install_process_default();
+        // str0m maps instants to wall clock times from the first that it sees on: all of these lie behind that.
+        let start = Instant::now() + secs(60);
         let mut config = HubConfig {
             candidates: vec![server_address()],
             ice: IceRole::Lite,
@@ -168,10 +171,9 @@ impl Simulation {
             recordable: CodecSet::EMPTY,
             limits: Limits::default(),
             seed,
+            clock: WallClock::new(start, secs(1_800_000_000)),
         };
         configure(&mut config);
-        // str0m maps instants to wall clock times from the first that it sees on: all of these lie behind that.
-        let start = Instant::now() + secs(60);
         Self {
             seed,
             now: start,
