@@ -61,8 +61,8 @@ pub struct StreamSetup<'a> {
     pub ssrc: u32,
     /// The SSRC of its retransmissions.
     pub rtx_ssrc: Option<u32>,
-    /// The first sequence number of those; reduced below [`FIRST_SEQUENCE_MAX`].
-    pub rtx_sequence: u16,
+    /// A random number: the first sequence number of those, and how far apart its reports are.
+    pub random: u32,
     /// The m-line's mid.
     pub mid: &'a str,
     /// The header extensions.
@@ -106,6 +106,7 @@ pub struct Stream {
     packets: u32,
     payload_bytes: u32,
     report_at: Option<Instant>,
+    report_interval: Duration,
     reception: Reception,
 }
 
@@ -128,7 +129,7 @@ impl Stream {
             Some(ssrc) => Some(Rtx {
                 ssrc,
                 id: outlet.announce(ssrc)?,
-                next_sequence: u64::from(setup.rtx_sequence) % FIRST_SEQUENCE_MAX,
+                next_sequence: u64::from(setup.random) % FIRST_SEQUENCE_MAX,
                 is_bound: false,
             }),
             None => None,
@@ -153,6 +154,8 @@ impl Stream {
             packets: 0,
             payload_bytes: 0,
             report_at: None,
+            // Between three and five quarters of the middle: streams that began together drift apart.
+            report_interval: REPORT_INTERVAL * (768 + (setup.random >> 16) % 512) / 1024,
             reception: Reception::default(),
         })
     }
@@ -247,8 +250,7 @@ impl Stream {
         if self.report_at.is_some_and(|at| moment.now < at) {
             return false;
         }
-        // Between three and five quarters of the middle, by the SSRC: streams that began together drift apart.
-        self.report_at = Some(moment.now + REPORT_INTERVAL * (768 + self.ssrc % 512) / 1024);
+        self.report_at = Some(moment.now + self.report_interval);
         let elapsed = moment.now.saturating_duration_since(captured);
         let ticks = elapsed.as_nanos() * u128::from(clock_rate_hz) / 1_000_000_000;
         let report = SenderReport {

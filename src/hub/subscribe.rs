@@ -300,7 +300,7 @@ impl Hub {
         let setup = StreamSetup {
             ssrc,
             rtx_ssrc,
-            rtx_sequence: self.random.u16(..),
+            random: self.random.u32(..),
             mid: &line.mid,
             extensions: extension_ids(peer.rtc().media(line.mid)?.remote_extmap()),
         };
