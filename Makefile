@@ -48,12 +48,16 @@ test-rust: ## run the Rust tests and replay the fuzzing corpus
 test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWSER_TESTS=FILE
 	@test -n '$(BROWSER_TESTS)' || { echo 'tests/browser holds no tests' >&2; exit 1; }
 	cargo test --locked --no-run
-	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) node --test --test-concurrency=1 --test-reporter=spec $(BROWSER_TESTS)
+	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) ONAIR_VIEWERS=$(abspath $(TARGET)/debug/examples/viewers) \
+		node --test --test-concurrency=1 --test-reporter=spec $(BROWSER_TESTS)
 
-minute: $(BROWSER_MODULES) ## let two browsers watch 720p for a minute, and look at its recording
+# The viewers are built as for the tests, with the server's release build left as it is.
+minute: $(BROWSER_MODULES) ## let ten viewers watch 720p for a minute, and look at its recording
 	@scripts/need test
 	cargo build --release --locked
-	ONAIR_BIN=$(abspath $(TARGET)/release/onair) node --test --test-reporter=spec tests/browser/minute.mjs
+	cargo build --locked --example viewers
+	ONAIR_BIN=$(abspath $(TARGET)/release/onair) ONAIR_VIEWERS=$(abspath $(TARGET)/debug/examples/viewers) \
+		node --test --test-reporter=spec tests/browser/minute.mjs
 
 joins: $(BROWSER_MODULES) ## measure how long a late viewer waits for its first frame
 	@scripts/need test

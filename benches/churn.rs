@@ -14,35 +14,26 @@
     reason = "a bench that cannot measure must fail, and tells what it measured"
 )]
 
-#[allow(dead_code, reason = "the whole simulation is used by the tests of the hub")]
-#[path = "../tests/simulation/mod.rs"]
-mod simulation;
+#[path = "../tests/line/mod.rs"]
+mod line;
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
+use line::Line;
+use line::reception::Reception;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use onair::hub::io::SessionId;
-use onair::rtp::codec::{Codec, TrackKind};
-use serde_json::{Value, json};
-use simulation::client::{Client, Offered, Outgoing};
-use simulation::media::Encoder;
-use simulation::network::{Conditions, Datagram, Network};
-use str0m::media::{Direction, Mid};
+use onair::rtp::codec::Codec;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::sleep_until;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 const CHURNERS: u64 = 200;
 const ROUNDS: usize = 5;
@@ -100,156 +91,53 @@ impl Drop for Server {
     }
 }
 
-/// A client with its connections.
-struct Line {
-    client: Client,
-    socket: UdpSocket,
-    signaling: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    outbox: Network,
-    random: fastrand::Rng,
-    tracks: BTreeMap<String, TrackKind>,
-}
-
-impl Line {
-    async fn open(http: SocketAddr, seed: u64) -> Self {
-        let (signaling, _) = connect_async(format!("ws://{http}/ws")).await.expect("a WebSocket");
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-        let address = socket.local_addr().unwrap();
-        let client = Client::new(SessionId(seed), address, &[Codec::Vp8], Instant::now());
-        let mut outbox = Network::new(seed);
-        outbox.conditions = Conditions { delay: Duration::ZERO, ..Conditions::GOOD };
-        let random = fastrand::Rng::with_seed(seed);
-        Self { client, socket, signaling, outbox, random, tracks: BTreeMap::new() }
-    }
-
-    async fn say(&mut self, message: Value) {
-        self.signaling.send(Message::text(message.to_string())).await.expect("the server listens");
-    }
-
-    /// Waits for the next thing that happens, and deals with it.
-    async fn step(&mut self, buffer: &mut [u8]) {
-        let wake_at = self.client.wake_at().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
-        tokio::select! {
-            message = self.signaling.next() => match message {
-                Some(Ok(Message::Text(text))) => self.hear(&serde_json::from_str(&text).expect("a message")).await,
-                Some(Ok(_)) => {}
-                end => panic!("the server ended the WebSocket: {end:?}"),
-            },
-            received = self.socket.recv_from(buffer) => {
-                let (len_bytes, from) = received.expect("the socket works");
-                self.take(from, &buffer[..len_bytes]);
-                // What else is there comes along.
-                while let Ok((len_bytes, from)) = self.socket.try_recv_from(buffer) {
-                    self.take(from, &buffer[..len_bytes]);
-                }
-            }
-            () = sleep_until(wake_at.into()) => self.client.wake(Instant::now(), &mut self.outbox),
-        }
-        while let Some(datagram) = self.outbox.receive(Instant::now()) {
-            // A full send buffer loses datagrams, as networks do.
-            let _ = self.socket.send_to(&datagram.bytes, datagram.to).await;
-        }
-    }
-
-    fn take(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let datagram = Datagram { from, to: self.client.address, bytes: bytes.to_vec() };
-        self.client.receive(&datagram, Instant::now(), &mut self.outbox);
-    }
-
-    async fn hear(&mut self, message: &Value) {
-        let sdp = message["sdp"].as_str().unwrap_or_default().to_owned();
-        match message["type"].as_str().unwrap_or_default() {
-            "registered" => {
-                self.client.take_answer(&sdp);
-                let now = Instant::now();
-                for (codec, mid) in [Codec::Opus, Codec::Vp8].into_iter().zip(self.client.mids) {
-                    let encoder = Encoder::new(codec, 1, now, &mut self.random);
-                    let mid = mid.expect("both were offered");
-                    self.client.outgoing.push(Outgoing { mid, encoder, latency: Duration::ZERO });
-                }
-            }
-            "offer" => {
-                for track in message["tracks"].as_array().into_iter().flatten() {
-                    let kind = if track["kind"] == "audio" { TrackKind::Audio } else { TrackKind::Video };
-                    self.tracks.insert(track["mid"].as_str().expect("a mid").to_owned(), kind);
-                }
-                let seq = message["seq"].as_u64().expect("a number");
-                let answer = self.client.answer(&Offered { sdp, seq });
-                self.say(json!({"type": "answer", "sdp": answer, "seq": seq})).await;
-            }
-            "error" => panic!("the server refuses: {message}"),
-            _ => {}
-        }
-        self.client.poke(Instant::now());
-    }
-}
-
 /// What the viewers that stay have counted.
 #[derive(Default)]
 struct Tally {
     received: AtomicU64,
-    lost: AtomicU64,
+    lost: AtomicI64,
     joins: AtomicU64,
     connected: AtomicU64,
 }
 
 /// Broadcasts until `stop`.
 async fn broadcast(http: SocketAddr, stop: watch::Receiver<bool>) {
-    let mut line = Line::open(http, 1).await;
-    let sdp = line.client.offer([true, true], Direction::SendOnly, &["health-check", "video-check"]);
-    line.say(json!({"type": "register", "room": "r", "user": "live", "sdp": sdp})).await;
-    let mut buffer = vec![0; 2_048];
+    let mut line = Line::open(http, 1, &[Codec::Vp8]).await;
+    line.register("r", "live").await;
     while !*stop.borrow() {
-        line.step(&mut buffer).await;
+        line.step().await;
         line.client.forget();
     }
 }
 
 /// Watches until `stop`, and counts gaps.
 async fn stay(http: SocketAddr, seed: u64, tally: Arc<Tally>, stop: watch::Receiver<bool>) {
-    let mut line = Line::open(http, seed).await;
-    line.say(json!({"type": "subscribe", "room": "r", "user": "live"})).await;
-    let mut buffer = vec![0; 2_048];
-    let mut latest: BTreeMap<Mid, u64> = BTreeMap::new();
+    let mut line = Line::open(http, seed, &[Codec::Vp8]).await;
+    line.subscribe("r", Some("live")).await;
+    let mut reception = Reception::default();
     while !*stop.borrow() {
-        line.step(&mut buffer).await;
-        for packet in line.client.received.drain(..) {
-            tally.received.fetch_add(1, Ordering::Relaxed);
-            match latest.insert(packet.mid, packet.sequence) {
-                // A late one fills the gap that was counted before.
-                Some(before) if packet.sequence < before => {
-                    tally.lost.fetch_sub(1, Ordering::Relaxed);
-                    latest.insert(packet.mid, before);
-                }
-                Some(before) => {
-                    tally.lost.fetch_add(packet.sequence - before - 1, Ordering::Relaxed);
-                }
-                None => {}
-            }
-        }
-        line.client.forget();
+        line.step().await;
+        reception.take_from(&mut line);
+        let counts = reception.take();
+        tally.received.fetch_add(counts.packets, Ordering::Relaxed);
+        tally.lost.fetch_add(counts.lost, Ordering::Relaxed);
     }
 }
 
 /// Comes and goes until `until`, in one of the ways there are.
 async fn churn(http: SocketAddr, seed: u64, tally: Arc<Tally>, until: Instant) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut buffer = vec![0; 2_048];
     loop {
         tokio::time::sleep(Duration::from_millis(random.u64(1..10_000))).await;
         if Instant::now() >= until {
             return;
         }
-        let mut line = Line::open(http, random.u64(..)).await;
-        let mut request = json!({"type": "subscribe", "room": "r"});
-        if random.bool() {
-            request["user"] = json!("live");
-        }
-        line.say(request).await;
+        let mut line = Line::open(http, random.u64(..), &[Codec::Vp8]).await;
+        line.subscribe("r", random.bool().then_some("live")).await;
         tally.joins.fetch_add(1, Ordering::Relaxed);
         let leaves_at = (Instant::now() + Duration::from_millis(random.u64(1..20_000))).min(until);
         while Instant::now() < leaves_at {
-            let step = tokio::time::timeout_at(leaves_at.into(), line.step(&mut buffer));
+            let step = tokio::time::timeout_at(leaves_at.into(), line.step());
             let _ = step.await;
             line.client.received.clear();
         }
@@ -257,10 +145,8 @@ async fn churn(http: SocketAddr, seed: u64, tally: Arc<Tally>, until: Instant) {
         match random.u32(..3) {
             // Both connections end without a word.
             0 => {}
-            1 => line.say(json!({"type": "unsubscribe"})).await,
-            _ => {
-                let _ = line.signaling.close(None).await;
-            }
+            1 => line.unsubscribe().await,
+            _ => line.hang_up().await,
         }
     }
 }
@@ -302,8 +188,9 @@ async fn measure(round: Duration) -> ExitCode {
         one.expect("those that stay do not fail");
     }
     let growth_percent = (resident_kib[ROUNDS] as f64 / resident_kib[2] as f64 - 1.0) * 100.0;
-    let [received, lost, joins, connected] =
-        [&tally.received, &tally.lost, &tally.joins, &tally.connected].map(|count| count.load(Ordering::Relaxed));
+    let [received, joins, connected] =
+        [&tally.received, &tally.joins, &tally.connected].map(|count| count.load(Ordering::Relaxed));
+    let lost = tally.lost.load(Ordering::Relaxed);
     let result = json!({
         "churners": CHURNERS, "rounds": ROUNDS, "round_s": round.as_secs(), "joins": joins, "connected": connected,
         "resident_kib": resident_kib, "growth_from_second_round_percent": (growth_percent * 100.0).round() / 100.0,

@@ -53,7 +53,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[];
 const CIRCLES: &[(&str, &str, &str)] = &[];
 
 /// Where Rust files stand that are not the library's.
-const FOLDERS_BESIDE_THE_LIBRARY: &[&str] = &["benches", "fuzz/fuzz_targets", "fuzz/src", "tests"];
+const FOLDERS_BESIDE_THE_LIBRARY: &[&str] = &["benches", "examples", "fuzz/fuzz_targets", "fuzz/src", "tests"];
 
 /// Names that say nothing about what a file holds.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "manager", "managers"];

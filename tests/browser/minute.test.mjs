@@ -1,4 +1,4 @@
-// The minute of `make minute`, in short.
+// The minute of `make minute`, in short. Whether sound and picture are in step is asked by sync.test.mjs.
 
 import { playMinute } from './support/minute.mjs';
 import { scenario } from './support/scenario.mjs';

@@ -5,8 +5,9 @@
 
 import assert from 'node:assert/strict';
 import { finishedOnes } from './support/recording.mjs';
-import { beeps, flashes } from './support/marks.mjs';
-import { deleteResource, flashAndBeep } from './support/raw.mjs';
+import { markDevices } from './support/marked.mjs';
+import { median, pictureAfterSound } from './support/marks.mjs';
+import { deleteResource, publishByWhip } from './support/raw.mjs';
 import { scenario } from './support/scenario.mjs';
 import { until } from './support/until.mjs';
 
@@ -30,16 +31,13 @@ for (const codec of ['H264', 'VP8']) {
 /** Publishes some marks; resolves with how much later the picture is than the sound, in the middle of all marks. */
 async function record(stage, server, publisher, codec, take) {
   await publisher.openBlank();
-  await publisher.page.evaluate(flashAndBeep, { path: '/whip/lobby/ada', codec });
-  await until('the flashes are recorded', () => publisher.page.evaluate((marks) => window.whip.marks >= marks, MARKS), { within_ms: 60_000 });
+  await publisher.page.evaluate(markDevices, { width: 640, height: 360 });
+  await publisher.page.evaluate(publishByWhip, { path: '/whip/lobby/ada', codec });
+  await until('the flashes are recorded', () => publisher.page.evaluate((marks) => window.marks >= marks, MARKS), { within_ms: 60_000 });
   assert.equal(await publisher.page.evaluate(deleteResource, 'whip'), 200);
   const path = (await finishedOnes(server, take)).at(-1);
-  const [seen, heard] = await Promise.all([flashes(server.recordings, path), beeps(server.recordings, path)]);
-  assert.ok(seen.length >= MARKS - 2 && heard.length >= MARKS - 2, `${seen.length} flashes, ${heard.length} beeps`);
-  const apart = seen.map((flash_s) => {
-    const beep_s = heard.reduce((nearest, beep) => (Math.abs(beep - flash_s) < Math.abs(nearest - flash_s) ? beep : nearest), Infinity);
-    return flash_s - beep_s;
-  });
+  const apart = await pictureAfterSound(server.recordings, path);
+  assert.ok(apart.length >= MARKS - 2, `${apart.length} flashes`);
   stage.note(`picture after sound, in ms: ${apart.map((value_s) => Math.round(value_s * 1000)).join(' ')}`);
-  return [...apart].sort((a, b) => a - b)[Math.floor(apart.length / 2)];
+  return median(apart);
 }

@@ -23,9 +23,14 @@ pub struct Token {
 }
 
 impl Token {
-    /// The token that `payload` ends with.
+    /// Of what no encoder of the simulation made.
+    pub const NONE: Self = Self { encoder: u16::MAX, index: u32::MAX };
+
+    /// The token that `payload` ends with. A browser's packet, which bears none, may be shorter than one.
     pub fn of(payload: &[u8]) -> Self {
-        let bytes = payload.last_chunk::<6>().expect("a payload holds its token");
+        let Some(bytes) = payload.last_chunk::<6>() else {
+            return Self::NONE;
+        };
         Self {
             encoder: u16::from_be_bytes([bytes[0], bytes[1]]),
             index: u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]),

@@ -36,11 +36,6 @@ export function broadcasterChromium() {
   return chromium(['--use-fake-ui-for-media-stream']);
 }
 
-/** The same with a camera of 30 frames a second; the fake one has 20 else, which spares the machine. */
-export function camera30Chromium() {
-  return chromium(['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream=fps=30']);
-}
-
 /** A Chromium as viewers have it. */
 export function viewerChromium() {
   return chromium([]);

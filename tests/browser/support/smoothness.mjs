@@ -19,27 +19,31 @@ const FRAMES_KEPT = 0.9;
 const FRAMES_IN_FLIGHT = 12;
 const LOSS_MAX = 0.001;
 
-/** Watches `viewers` ({ viewer, id }) of one broadcaster for `span_ms`, at most SPANS_MAX times, until a span of a machine that keeps up was seen. */
-export async function assertSmooth(stage, broadcaster, viewers, { span_ms = 8000 } = {}) {
+/**
+ * Watches `viewers` ({ viewer, id }) of one broadcaster for `span_ms`, at most SPANS_MAX times, until a span of a machine
+ * that keeps up was seen. `crowd`: a Crowd that watches the same broadcast, and is judged as they are.
+ */
+export async function assertSmooth(stage, broadcaster, viewers, { span_ms = 8000, crowd = null } = {}) {
   for (let attempt = 1; ; attempt += 1) {
-    const span = await watch(broadcaster, viewers, span_ms);
+    const span = await watch(broadcaster, viewers, crowd, span_ms);
     for (const seen of span.viewers) {
       const share = seen.lost / Math.max(1, seen.packets);
       assert.ok(share <= LOSS_MAX, `${seen.name}: ${seen.lost} of ${seen.packets} packets lost`);
       assert.ok(Math.abs(seen.frames - span.sent) <= FRAMES_IN_FLIGHT, `${seen.name}: ${seen.frames} frames came of ${span.sent} sent`);
     }
     const frozen = span.viewers.filter(({ freezes }) => freezes > 0);
-    const told = `${span.sent} frames sent in ${(span_ms / 1000).toFixed(0)} s, viewers froze ${span.viewers.map(({ freezes }) => freezes).join(' and ')} times; ${span.machine}`;
+    const told = `${span.sent} frames sent in ${(span_ms / 1000).toFixed(0)} s, ${span.viewers.length} viewers froze ${span.viewers.reduce((sum, { freezes }) => sum + freezes, 0)} times; ${span.machine}`;
     stage.note(told);
+    for (const seen of span.viewers) stage.note(`${seen.name}: ${seen.frames} frames, ${seen.freezes} freezes, ${seen.lost} of ${seen.packets} packets lost`);
     if (frozen.length === 0 && span.sent > 0) return span;
     assert.ok(span.starved, `a freeze while the machine kept up: ${told}`);
     assert.ok(attempt < SPANS_MAX, `the machine never kept up for ${span_ms / 1000} s, in ${attempt} tries: ${told}. Run the browser tests with less beside them.`);
   }
 }
 
-async function watch(broadcaster, viewers, span_ms) {
+async function watch(broadcaster, viewers, crowd, span_ms) {
   const waking = monitorEventLoopDelay({ resolution: 10 });
-  const [sentBefore, ...before] = await Promise.all([broadcaster.sent(), ...viewers.map(({ viewer, id }) => viewer.received(id))]);
+  const [sentBefore, , ...before] = await Promise.all([broadcaster.sent(), crowd?.take(), ...viewers.map(({ viewer, id }) => viewer.received(id))]);
   waking.enable();
   let limited = null;
   let slowest = 1;
@@ -54,14 +58,14 @@ async function watch(broadcaster, viewers, span_ms) {
     last = now;
   }
   waking.disable();
-  const [sentAfter, ...after] = await Promise.all([broadcaster.sent(), ...viewers.map(({ viewer, id }) => viewer.received(id))]);
+  const [sentAfter, crowded, ...after] = await Promise.all([broadcaster.sent(), crowd?.take(), ...viewers.map(({ viewer, id }) => viewer.received(id))]);
   const late_ms = waking.max / 1e6;
   const starved = late_ms > LATE_WAKING_MS || slowest < FRAMES_KEPT || limited === 'cpu';
   return {
     sent: sentAfter.video.framesSent - sentBefore.video.framesSent,
     starved,
     machine: `the machine ${starved ? 'did not keep up' : 'kept up'} (woken up to ${late_ms.toFixed(0)} ms late, encoder at ${Math.round(slowest * 100)} % at its slowest, limited by ${limited ?? 'nothing'})`,
-    viewers: viewers.map(({ viewer, id }, index) => {
+    viewers: [...viewers.map(({ viewer, id }, index) => {
       const gain = (name) => after[index].video[name] - before[index].video[name];
       return {
         name: `${viewer.tab.name}, ${id}`,
@@ -69,6 +73,6 @@ async function watch(broadcaster, viewers, span_ms) {
         // What was asked for again and came counts as received.
         lost: Math.max(0, gain('packetsLost')),
       };
-    }),
+    }), ...(crowded ?? []).map((seen, index) => ({ ...seen, name: `str0m ${index + 1}`, lost: Math.max(0, seen.lost) }))],
   };
 }

@@ -8,7 +8,7 @@ import { Server } from './server.mjs';
 import { Tab } from './tab.mjs';
 
 const LAUNCHERS = {
-  broadcaster: browsers.broadcasterChromium, camera30: browsers.camera30Chromium, viewer: browsers.viewerChromium,
+  broadcaster: browsers.broadcasterChromium, viewer: browsers.viewerChromium,
   refusing: browsers.refusingChromium, firefox: browsers.firefox,
 };
 const launched = new Map();
