@@ -8,7 +8,7 @@ import { sendableVideoCodecs } from '../codecs.js';
 import { codec as codecName } from '../format.js';
 import { defaultRoom, defaultUser, isName, NAME_RULE, recall, remember } from '../names.js';
 
-const QUALITY_WORDS = { 1080: '1080p, sharp', 720: '720p', 480: '480p, for slow networks' };
+const QUALITY_WORDS = { 1080: '1080p, sharp', 720: '720p', 480: '480p, light' };
 
 /** Events: `devices` (source, video or audio on or off, quality) · `device` ('video' or 'audio': another one of the kind). */
 export class PublishForm extends Emitter {

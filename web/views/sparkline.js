@@ -19,6 +19,7 @@ export class Sparkline {
   }
 
   draw(values) {
+    if (!values.some((value) => value > 0)) values = []; // else a dot on the ground
     const top = Math.max(1, ...values);
     const start = POINTS - values.length;
     this.#line.setAttribute('points', values.map((value, index) =>
