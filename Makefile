@@ -83,7 +83,7 @@ audit: ## look the dependencies up among known vulnerabilities (needs the networ
 	@scripts/need check
 	cargo deny --locked check advisories
 
-bench: ## measure forwarding, demultiplexing and parsing
+bench: ## measure forwarding, sending, demultiplexing and parsing
 	@scripts/need bench
 	cargo bench --locked
 
