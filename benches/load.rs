@@ -101,7 +101,7 @@ fn main() -> ExitCode {
 
 /// The median of each figure.
 fn median(rounds: &[Round]) -> Value {
-    const FIGURES: [&[&str]; 11] = [
+    const FIGURES: [&[&str]; 12] = [
         &["cpu_us_per_packet", "user"],
         &["cpu_us_per_packet", "system"],
         &["cpu_us_per_packet", "total"],
@@ -112,6 +112,7 @@ fn median(rounds: &[Round]) -> Value {
         &["delivered_ratio"],
         &["delay_ms", "p50"],
         &["delay_ms", "p99"],
+        &["memory_per_viewer_kib"],
         &["idle_cpu_percent"],
     ];
     let mut medians = Map::new();
