@@ -26,12 +26,12 @@ const RUN_MAX_BYTES: usize = 65_000;
 pub struct Run {
     /// Where they go.
     pub path: Path,
-    /// How many they are.
+    /// How many of them wait.
     pub datagrams: u16,
     /// The length of each in bytes, but for the last, which may be shorter.
     pub segment_bytes: u16,
     /// Whether the kernel did not take it as a whole.
-    pub refused: bool,
+    pub is_refused: bool,
     traffic: Traffic,
     is_closed: bool,
     offset: usize,
@@ -39,8 +39,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether none of its datagrams waits any more.
+    pub fn is_gone(&self) -> bool {
+        self.datagrams == 0
+    }
+
     fn takes(&self, path: Path, traffic: Traffic, len_bytes: usize, segments_max: u16) -> bool {
         !self.is_closed
+            && !self.is_gone()
             && self.datagrams < segments_max
             && (1..=usize::from(self.segment_bytes)).contains(&len_bytes)
             && self.len_bytes + len_bytes <= RUN_MAX_BYTES
@@ -126,7 +132,7 @@ impl Arena {
             path,
             datagrams: 1,
             segment_bytes,
-            refused: false,
+            is_refused: false,
             traffic,
             is_closed: false,
             offset,
@@ -134,7 +140,9 @@ impl Arena {
         });
     }
 
-    /// What waits, oldest first.
+    /// What waits, oldest first, and between it perhaps runs that [have gone](Run::is_gone). The first one has not.
+    ///
+    /// Places in it hold until [`settle`](Self::settle) or [`make_room`](Self::make_room).
     pub fn waiting(&self) -> &[Run] {
         self.runs.get(self.first..).unwrap_or_default()
     }
@@ -154,53 +162,52 @@ impl Arena {
         })
     }
 
-    /// Notes that the kernel did not take the oldest run as a whole.
-    pub fn refuse_first(&mut self) {
-        if let Some(run) = self.runs.get_mut(self.first) {
-            run.refused = true;
+    /// Notes that the kernel did not take the run at `place` as a whole.
+    pub fn refuse(&mut self, place: usize) {
+        if let Some(run) = self.runs.get_mut(self.first + place) {
+            run.is_refused = true;
             run.is_closed = true;
         }
     }
 
-    /// Lets the oldest `count` runs go; returns how many datagrams those were.
-    pub fn pass_runs(&mut self, count: usize) -> u64 {
-        let gone = self.waiting().iter().take(count);
-        let (runs, datagrams) = gone.fold((0, 0), |(runs, sum), run| (runs + 1, sum + u64::from(run.datagrams)));
-        self.first += runs;
-        self.reset_if_empty();
-        datagrams
+    /// Lets the run at `place` go; returns how many datagrams those were.
+    pub fn pass_run(&mut self, place: usize) -> usize {
+        self.pass_datagrams(place, usize::from(u16::MAX))
     }
 
-    /// Lets the oldest `count` datagrams go, a run's first ones without the others; returns how many went.
-    pub fn pass_datagrams(&mut self, mut count: usize) -> u64 {
-        let mut sum = 0;
-        while count > 0
-            && let Some(run) = self.runs.get_mut(self.first)
-        {
-            let gone = count.min(usize::from(run.datagrams));
-            let gone_bytes = run.len_bytes.min(gone * usize::from(run.segment_bytes));
-            run.offset += gone_bytes;
-            run.len_bytes -= gone_bytes;
-            // `gone` is no more than `run.datagrams`.
-            run.datagrams -= u16::try_from(gone).unwrap_or(run.datagrams);
-            if run.datagrams == 0 {
-                self.first += 1;
-            }
-            count -= gone;
-            sum += gone as u64;
+    /// Lets the first `count` datagrams of the run at `place` go; returns how many there were to go.
+    pub fn pass_datagrams(&mut self, place: usize, count: usize) -> usize {
+        let Some(run) = self.runs.get_mut(self.first + place) else {
+            return 0;
+        };
+        let gone = run.datagrams.min(u16::try_from(count).unwrap_or(u16::MAX));
+        let gone_bytes = run.len_bytes.min(usize::from(gone) * usize::from(run.segment_bytes));
+        run.offset += gone_bytes;
+        run.len_bytes -= gone_bytes;
+        run.datagrams -= gone;
+        usize::from(gone)
+    }
+
+    /// Forgets the runs in front that have gone; when nothing is left, all room is free again.
+    pub fn settle(&mut self) {
+        self.first += self.waiting().iter().take_while(|run| run.is_gone()).count();
+        if self.first == self.runs.len() {
+            self.runs.clear();
+            self.first = 0;
+            self.end = 0;
+            self.reserved = None;
         }
-        self.reset_if_empty();
-        sum
     }
 
     /// Makes room of about half the arena: what waits moves to the front, and what is too much is dropped, the oldest
     /// video first, then the oldest audio, all else last. Whole runs go: a frame that lacks a part is of no use.
     pub fn make_room(&mut self) -> Dropped {
-        let start = self.waiting().first().map_or(self.end, |run| run.offset);
-        let mut excess_bytes = (self.end - start).saturating_sub(ARENA_BYTES / 2);
-        let mut excess_runs = self.waiting().len().saturating_sub(RUNS_MAX / 2);
         self.runs.drain(..self.first);
         self.first = 0;
+        self.runs.retain(|run| !run.is_gone());
+        let waiting_bytes: usize = self.runs.iter().map(|run| run.len_bytes).sum();
+        let mut excess_bytes = waiting_bytes.saturating_sub(ARENA_BYTES / 2);
+        let mut excess_runs = self.runs.len().saturating_sub(RUNS_MAX / 2);
         self.reserved = None;
         let mut dropped = Dropped::default();
         let order = [
@@ -226,15 +233,6 @@ impl Arena {
             self.end += run.len_bytes;
         }
         dropped
-    }
-
-    fn reset_if_empty(&mut self) {
-        if self.first == self.runs.len() {
-            self.runs.clear();
-            self.first = 0;
-            self.end = 0;
-            self.reserved = None;
-        }
     }
 }
 
@@ -306,12 +304,20 @@ mod tests {
         for (port, byte) in [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (3, 6)] {
             put(&mut arena, port, Traffic::Video, &[byte; 10]);
         }
-        arena.pass_datagrams(1);
-        assert_eq!(all(&arena).concat().first(), Some(&2));
-        arena.pass_datagrams(3);
-        assert_eq!(shape(&arena), [(2, 1, 10), (3, 1, 10)]);
-        assert_eq!(all(&arena), [[5; 10], [6; 10]]);
-        assert_eq!(arena.pass_runs(2), 2);
+        assert_eq!(arena.pass_datagrams(0, 1), 1);
+        arena.settle();
+        assert_eq!(all(&arena), [[2; 10], [3; 10], [4; 10], [5; 10], [6; 10]]);
+        assert_eq!(arena.pass_run(1), 2);
+        arena.settle();
+        assert_eq!(shape(&arena), [(1, 2, 20), (2, 0, 0), (3, 1, 10)]);
+        assert_eq!(arena.pass_datagrams(0, 64), 2);
+        arena.settle();
+        assert_eq!(shape(&arena), [(3, 1, 10)]);
+        assert_eq!(arena.pass_run(0), 1);
+        put(&mut arena, 3, Traffic::Video, &[7; 10]);
+        assert_eq!(shape(&arena), [(3, 0, 0), (3, 1, 10)], "what has gone takes no more");
+        arena.pass_run(1);
+        arena.settle();
         assert!(arena.waiting().is_empty() && arena.has_room(ARENA_BYTES));
     }
 
@@ -323,7 +329,12 @@ mod tests {
             put(&mut arena, (number % 2) as u16, Traffic::Video, &[number as u8; 1_000]);
             number += 1;
         }
-        arena.pass_runs(arena.waiting().len() / 2 + 1);
+        // Every other one has gone, and one more.
+        for place in (1..arena.waiting().len()).step_by(2) {
+            arena.pass_run(place);
+        }
+        arena.pass_run(0);
+        arena.settle();
         let left = all(&arena);
         assert_eq!(arena.make_room(), Dropped::default());
         assert_eq!(all(&arena), left);

@@ -10,5 +10,6 @@ pub mod send;
 pub mod socket;
 
 mod arena;
+mod call;
 mod outboxes;
 mod sendmmsg;

@@ -3,19 +3,20 @@
 //! Datagrams on one path and of one length leave as a run, which goes through the kernel once and is cut into datagrams
 //! at its end (UDP GSO). Where the kernel does not do that, every datagram is a message of its own.
 //!
-//! **Invariant:** its memory is allocated once; datagrams leave in the order of their commits; one that the kernel refuses
-//! is dropped and counted, and does not hold up the next; while the kernel takes nothing, control outlives audio, and
+//! **Invariant:** its memory is allocated once; datagrams to one destination leave in the order of their commits; one that the
+//! kernel refuses is dropped and counted, and does not hold up the next; while the kernel takes nothing, control outlives audio, and
 //! audio outlives video.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::addresses::Addresses;
 use super::arena::{Arena, Run, SEGMENTS_MAX};
+use super::call::Call;
 use super::metrics::NetMetrics;
-use super::sendmmsg::{CALL_MAX, Common, Sender, Transmit};
+use super::sendmmsg::{Sender, Transmit};
 use crate::egress::sink::{DatagramSink, Path, Traffic};
 
 /// The largest datagram, in bytes: str0m keeps below 1,200, and an Ethernet frame holds 1,500.
@@ -29,15 +30,6 @@ pub struct SendBatch<T = Sender> {
     arena: Arena,
     /// Whether the kernel cuts runs into datagrams.
     has_segments: bool,
-}
-
-/// What one system call is to send.
-struct Call {
-    /// The oldest runs that wait, so many.
-    runs: usize,
-    /// Whether each datagram is a message of its own; else each run is one.
-    is_singly: bool,
-    common: Common,
 }
 
 impl SendBatch {
@@ -69,7 +61,7 @@ impl<T: Transmit> SendBatch<T> {
 
     /// Sends what waits, as far as the kernel takes it.
     pub fn flush(&mut self) {
-        while let Some(call) = self.next_call() {
+        while let Some(call) = Call::next(&self.arena, &self.addresses, self.has_segments) {
             self.metrics.send_calls.add(1);
             match self.transmit(&call) {
                 Ok(0) | Err(Errno::EAGAIN) => {
@@ -82,60 +74,21 @@ impl<T: Transmit> SendBatch<T> {
                     // It may be the cutting that cannot be done, or the message itself that cannot be sent: that shows
                     // when its datagrams are sent one by one.
                     tracing::debug!(%error, "a run was refused");
-                    self.arena.refuse_first();
+                    self.arena.refuse(call.first());
                 }
                 Err(error) => {
                     // An ICMP error of an earlier datagram, or no route: this one is lost, the next may have a chance.
                     tracing::debug!(%error, "a datagram could not be sent");
-                    let lost = if call.is_singly { self.arena.pass_datagrams(1) } else { self.arena.pass_runs(1) };
+                    let lost = self.pass(&call, 1);
                     self.metrics.send_errors.add(lost);
                 }
             }
         }
     }
 
-    /// The longest row of messages that one call can send; `None` when nothing waits.
-    fn next_call(&self) -> Option<Call> {
-        let waiting = self.arena.waiting();
-        let first = waiting.first()?;
-        let source = self.addresses.departure(first.path.source);
-        let mut call = Call { runs: 1, is_singly: true, common: Common { source, segment_bytes: None } };
-        if first.refused {
-            return Some(call);
-        }
-        let leaves_alike =
-            |run: &Run| !run.refused && (run.path.source == first.path.source || self.departure(run) == source);
-        let alike = waiting.iter().take(CALL_MAX).take_while(|run| leaves_alike(run));
-        if !self.has_segments {
-            call.runs = alike.count();
-            return Some(call);
-        }
-        call.is_singly = false;
-        call.runs = 0;
-        // The kernel leaves alone what is no longer than a segment, so a single datagram may go with runs of longer ones.
-        let mut longest_single = 0;
-        for run in alike {
-            match (run.datagrams, call.common.segment_bytes) {
-                (1, None) => longest_single = longest_single.max(run.segment_bytes),
-                (1, Some(segment_bytes)) if run.segment_bytes <= segment_bytes => {}
-                (2.., None) if longest_single <= run.segment_bytes => {
-                    call.common.segment_bytes = Some(run.segment_bytes);
-                }
-                (2.., Some(segment_bytes)) if run.segment_bytes == segment_bytes => {}
-                _ => break,
-            }
-            call.runs += 1;
-        }
-        Some(call)
-    }
-
-    fn departure(&self, run: &Run) -> Option<IpAddr> {
-        self.addresses.departure(run.path.source)
-    }
-
     fn transmit(&mut self, call: &Call) -> Result<usize, Errno> {
         let arena = &self.arena;
-        let runs = arena.waiting().iter().take(call.runs);
+        let runs = call.places().filter_map(|place| arena.waiting().get(place));
         if call.is_singly {
             let datagrams = |run| arena.datagrams(run).map(|datagram| (run.path.destination, datagram));
             self.sender.transmit(runs.flat_map(datagrams), call.common)
@@ -144,20 +97,35 @@ impl<T: Transmit> SendBatch<T> {
         }
     }
 
-    fn note_sent(&mut self, call: &Call, messages: usize) {
-        self.metrics.messages_sent.add(messages as u64);
-        if !call.is_singly {
-            let datagrams = self.arena.pass_runs(messages);
-            self.metrics.datagrams_sent.add(datagrams);
-            return;
+    /// Lets the first `messages` of `call` go; returns how many datagrams those were.
+    fn pass(&mut self, call: &Call, messages: usize) -> u64 {
+        let (mut left, mut datagrams) = (messages, 0);
+        for place in call.places() {
+            if left == 0 {
+                break;
+            }
+            if call.is_singly {
+                let gone = self.arena.pass_datagrams(place, left);
+                left -= gone;
+                datagrams += gone;
+            } else {
+                left -= 1;
+                datagrams += self.arena.pass_run(place);
+            }
         }
+        self.arena.settle();
+        datagrams as u64
+    }
+
+    fn note_sent(&mut self, call: &Call, messages: usize) {
         // The same bytes alone, as long as a segment was: what the kernel refused was to cut them.
-        let is_blamed = self.arena.waiting().first().is_some_and(|run| run.refused && run.datagrams > 1);
-        if is_blamed && self.has_segments {
+        let is_blamed = |run: &Run| call.is_singly && run.is_refused && run.datagrams > 1;
+        if self.has_segments && self.arena.waiting().first().is_some_and(is_blamed) {
             self.give_up_segments();
             tracing::warn!("the kernel does not segment datagrams (UDP GSO): sending costs more from here on");
         }
-        let datagrams = self.arena.pass_datagrams(messages);
+        let datagrams = self.pass(call, messages);
+        self.metrics.messages_sent.add(messages as u64);
         self.metrics.datagrams_sent.add(datagrams);
     }
 
@@ -198,6 +166,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::net::sendmmsg::{CALL_MAX, Common};
     use crate::net::socket;
 
     fn addresses(local: SocketAddr) -> Addresses {
@@ -332,30 +301,6 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_runs_of_one_length_and_shorter_singles() {
-        let mut batch = scripted([]);
-        for (port, len, count) in [(1, 40, 1), (2, 100, 3), (3, 100, 2), (4, 90, 1), (5, 101, 1), (6, 80, 2)] {
-            for number in 0..count {
-                put(&mut batch, path(port), Traffic::Video, &datagram(number, len));
-            }
-        }
-        batch.flush();
-        let cut: Vec<(u16, usize, Option<u16>)> =
-            batch.sender.taken.iter().map(|(to, bytes, cut)| (to.port(), bytes.len(), *cut)).collect();
-        let (hundred, none) = (Some(100), None);
-        let wanted = [
-            (1, 40, hundred),
-            (2, 300, hundred),
-            (3, 200, hundred),
-            (4, 90, hundred),
-            (5, 101, none),
-            (6, 160, Some(80)),
-        ];
-        assert_eq!(cut, wanted);
-        assert_eq!(batch.metrics.send_calls.get(), 3);
-    }
-
-    #[test]
     fn a_datagram_leaves_from_the_candidate_that_it_is_sent_by() {
         let (receiver, destination) = receiver();
         for bound in ["0.0.0.0:0", "[::]:0"] {
@@ -485,5 +430,53 @@ mod tests {
         assert_eq!(metrics.dropped_video.get(), 3_000 - numbers.len() as u64);
         assert_eq!((metrics.dropped_audio.get(), metrics.dropped_control.get()), (0, 0));
         assert!(metrics.send_blocked.get() > 1);
+    }
+
+    #[test]
+    fn whatever_the_kernel_answers_each_destination_gets_its_datagrams_in_order() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let answers = (0..60).map(|_| match random.u8(..10) {
+                0..5 => Ok(1 + random.usize(..6)),
+                5 | 6 => Err(Errno::EAGAIN),
+                7 => Err(Errno::EMSGSIZE),
+                8 => Err(Errno::EINTR),
+                _ => Err(Errno::ENETUNREACH),
+            });
+            let answers: Vec<_> = answers.collect();
+            let mut batch = scripted(answers);
+            let mut committed: [VecDeque<Vec<u8>>; 5] = Default::default();
+            for number in 0..400 {
+                let to = random.usize(..committed.len());
+                let len = [40, 41, 41, 90][random.usize(..4)];
+                for part in 0..1 + random.usize(..4) {
+                    let bytes = datagram(number * 4 + part, len);
+                    put(&mut batch, path(to as u16), Traffic::Video, &bytes);
+                    committed[to].push_back(bytes);
+                }
+                if random.u8(..8) == 0 {
+                    batch.flush();
+                }
+            }
+            while batch.is_blocked() {
+                batch.flush();
+            }
+            let metrics = &batch.metrics;
+            let total: usize = committed.iter().map(VecDeque::len).sum();
+            let mut arrived = 0;
+            for (to, bytes, cut) in &batch.sender.taken {
+                for datagram in bytes.chunks(cut.map_or(bytes.len(), usize::from)) {
+                    arrived += 1;
+                    // What could not be sent is missing; what comes after it still comes in order.
+                    let waits = &mut committed[usize::from(to.port())];
+                    while waits.pop_front().expect("it was committed, and comes once") != datagram {}
+                }
+            }
+            assert_eq!(
+                (arrived, metrics.datagrams_sent.get() + metrics.send_errors.get()),
+                (metrics.datagrams_sent.get(), total as u64),
+                "seed {seed}"
+            );
+        }
     }
 }
