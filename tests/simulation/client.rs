@@ -12,11 +12,11 @@ use onair::hub::io::SessionId;
 use onair::rtp::codec::{Codec, TrackKind};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId};
-use str0m::format::Codec as Format;
+use str0m::format::{Codec as Format, PayloadParams};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::RtpWrite;
 use str0m::rtp::rtcp::SenderInfo;
+use str0m::rtp::{ExtensionValues, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
 use super::media::{Encoder, Token};
@@ -46,6 +46,8 @@ pub struct Received {
     pub payload: Arc<[u8]>,
     /// What it is.
     pub token: Token,
+    /// The header extensions.
+    pub extensions: ExtensionValues,
     /// The sender report that was the latest when it came.
     pub report: Option<SenderInfo>,
 }
@@ -118,7 +120,12 @@ pub struct Client {
 impl Client {
     /// A client at `address` that knows Opus and `codecs`.
     pub fn new(session: SessionId, address: SocketAddr, codecs: &[Codec], now: Instant) -> Self {
-        let mut config = RtcConfig::new().set_rtp_mode(true).clear_codecs().enable_opus(true, false);
+        Self::with(RtcConfig::new(), session, address, codecs, now)
+    }
+
+    /// A client at `address` that knows Opus and `codecs`, and is else as `config` says.
+    pub fn with(config: RtcConfig, session: SessionId, address: SocketAddr, codecs: &[Codec], now: Instant) -> Self {
+        let mut config = config.set_rtp_mode(true).clear_codecs().enable_opus(true, false);
         for codec in codecs {
             config = match codec {
                 Codec::Opus => config,
@@ -300,6 +307,7 @@ impl Client {
                     marker: packet.header.marker,
                     token: Token::of(&packet.payload),
                     payload: packet.payload,
+                    extensions: packet.header.ext_vals,
                     report: packet.last_sender_info,
                 });
             }
@@ -345,6 +353,7 @@ impl Client {
                     Arc::clone(&sent.payload),
                 )
                 .marker(sent.marker)
+                .ext_vals(sent.extensions.clone())
                 .nackable(codec.kind() == TrackKind::Video),
             );
         }
@@ -352,6 +361,15 @@ impl Client {
 
     /// The payload type that was negotiated for a codec.
     pub fn payload_type(&self, mid: Mid, codec: Codec) -> u8 {
+        *self.params(mid, codec).pt()
+    }
+
+    /// The payload type that was negotiated for a codec's retransmissions.
+    pub fn rtx_payload_type(&self, mid: Mid, codec: Codec) -> u8 {
+        *self.params(mid, codec).resend().unwrap_or_else(|| panic!("RTX of {codec} was negotiated"))
+    }
+
+    fn params(&self, mid: Mid, codec: Codec) -> &PayloadParams {
         let accepted = self.rtc.media(mid).expect("the m-line").remote_pts();
         let format = match codec {
             Codec::Opus => Format::Opus,
@@ -363,7 +381,7 @@ impl Client {
         };
         let mut params = self.rtc.codec_config().params().iter();
         let found = params.find(|param| param.spec().codec == format && accepted.contains(&param.pt()));
-        found.map(|param| *param.pt()).unwrap_or_else(|| panic!("{codec} was negotiated"))
+        found.unwrap_or_else(|| panic!("{codec} was negotiated"))
     }
 
     /// Which codecs were negotiated for an m-line, in the order of the answer.

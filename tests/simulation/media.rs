@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use onair::rtp::codec::{Codec, TrackKind};
 use onair::rtp::keyframe::starts_keyframe;
 use onair::rtp::vp8::Vp8Descriptor;
+use str0m::media::{Frequency, MediaTime};
+use str0m::rtp::ExtensionValues;
 
 /// How much of a frame's bytes one packet holds.
 const PACKET_BYTES: usize = 160;
@@ -54,6 +56,8 @@ pub struct Sent {
     pub marker: bool,
     /// The payload.
     pub payload: Arc<[u8]>,
+    /// The header extensions.
+    pub extensions: ExtensionValues,
     /// When its frame was captured.
     pub captured: Instant,
     /// Whether it is the first of a keyframe.
@@ -141,6 +145,8 @@ impl Encoder {
         let mut heads = match self.codec {
             Codec::Vp8 => self.vp8_heads(is_key),
             Codec::H264 => self.h264_heads(is_key),
+            Codec::Vp9 => self.vp9_heads(is_key),
+            Codec::Av1 => self.av1_heads(is_key),
             Codec::Opus => vec![vec![0x78]],
             other => panic!("no encoder for {other}"),
         };
@@ -159,6 +165,7 @@ impl Encoder {
                 timestamp,
                 marker: self.codec != Codec::Opus && place == last,
                 payload: payload.into(),
+                extensions: extensions(self.codec.kind(), token.index),
                 captured,
                 starts_keyframe: is_start,
             });
@@ -188,6 +195,39 @@ impl Encoder {
             .collect()
     }
 
+    /// RFC 9628: a descriptor with a long PictureID and no layer indices, then the frame's header.
+    fn vp9_heads(&mut self, is_key: bool) -> Vec<Vec<u8>> {
+        let packets = if is_key { KEYFRAME_PACKETS } else { self.delta_packets };
+        self.picture_id = (self.picture_id + 1) & 0x7fff;
+        let [high, low] = self.picture_id.to_be_bytes();
+        let predicted = if is_key { 0 } else { 0x40 };
+        (0..packets)
+            .map(|place| {
+                let begins = if place == 0 { 0x08 } else { 0 };
+                let ends = if place + 1 == packets { 0x04 } else { 0 };
+                let mut head = vec![0x80 | predicted | begins | ends, 0x80 | high, low];
+                if place == 0 && is_key {
+                    // Frame marker, profile 0, a keyframe that is shown; the sync code; 320 by 180 of 8 bits, 4:2:0.
+                    head.extend([0x82, 0x49, 0x83, 0x42, 0x20, 0x13, 0xf0, 0x0b, 0x30]);
+                }
+                head
+            })
+            .collect()
+    }
+
+    /// The AV1 payload format: an aggregation header of one element that runs through all packets of the frame.
+    fn av1_heads(&mut self, is_key: bool) -> Vec<Vec<u8>> {
+        let packets = if is_key { KEYFRAME_PACKETS } else { self.delta_packets };
+        (0..packets)
+            .map(|place| {
+                let goes_on = if place == 0 { 0 } else { 0x80 };
+                let to_go_on = if place + 1 == packets { 0 } else { 0x40 };
+                let begins_sequence = if is_key && place == 0 { 0x08 } else { 0 };
+                vec![goes_on | to_go_on | 0x10 | begins_sequence, if place == 0 { 0x32 } else { 0x55 }]
+            })
+            .collect()
+    }
+
     /// RFC 6184: of a keyframe, SPS and PPS in packets of their own, then one slice in FU-A fragments.
     fn h264_heads(&mut self, is_key: bool) -> Vec<Vec<u8>> {
         let mut heads = Vec::new();
@@ -204,6 +244,29 @@ impl Encoder {
         }
         heads
     }
+}
+
+/// Header extensions that differ from packet to packet, some of which have none.
+fn extensions(kind: TrackKind, index: u32) -> ExtensionValues {
+    let mut values = ExtensionValues::default();
+    match kind {
+        TrackKind::Audio if !index.is_multiple_of(5) => {
+            values.audio_level = Some(-((index % 128) as i8));
+            values.voice_activity = Some(index.is_multiple_of(3));
+        }
+        TrackKind::Video => {
+            use str0m::rtp::VideoOrientation::{Deg0, Deg90, Deg180, Deg270};
+            let orientations = [None, Some(Deg0), Some(Deg90), Some(Deg180), Some(Deg270)];
+            values.video_orientation = orientations[index as usize % orientations.len()];
+            if index.is_multiple_of(3) {
+                let hundredths = |count| Some(MediaTime::new(count, Frequency::HUNDREDTHS));
+                values.play_delay_min = hundredths(u64::from(index % 0xff0));
+                values.play_delay_max = hundredths(u64::from(index % 0xff0 + 5));
+            }
+        }
+        TrackKind::Audio => {}
+    }
+    values
 }
 
 /// A payload without what is rewritten on its way.

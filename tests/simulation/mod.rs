@@ -19,6 +19,7 @@ use onair::hub::io::{Command, Door, Event, Order, RecordingId, SessionId};
 use onair::rtp::codec::{Codec, CodecSet, TrackKind};
 use onair::rtp::ntp::WallClock;
 use onair::signal::{BroadcastId, ErrorCode, ServerMessage};
+use str0m::RtcConfig;
 use str0m::media::{Direction, Mid};
 
 use client::{Client, Offered, Outgoing};
@@ -216,7 +217,8 @@ impl Simulation {
         session
     }
 
-    fn next_address(&self) -> SocketAddr {
+    /// The address of the next client.
+    pub fn next_address(&self) -> SocketAddr {
         let count = self.last_session + 1;
         let [high, low] = (count as u16).to_be_bytes();
         SocketAddr::from(([10, 0, high, low], 40_000))
@@ -236,9 +238,20 @@ impl Simulation {
 
     /// A client of a session that is open.
     pub fn client_of(&mut self, session: SessionId, address: SocketAddr, codecs: &[Codec]) -> ClientId {
+        self.client_with(RtcConfig::new(), session, address, codecs)
+    }
+
+    /// A client of a session that is open, made as `config` says.
+    pub fn client_with(
+        &mut self,
+        config: RtcConfig,
+        session: SessionId,
+        address: SocketAddr,
+        codecs: &[Codec],
+    ) -> ClientId {
         self.last_client += 1;
         let id = ClientId(self.last_client);
-        self.clients.insert(id, Client::new(session, address, codecs, self.now));
+        self.clients.insert(id, Client::with(config, session, address, codecs, self.now));
         self.by_address.insert(address, id);
         self.by_session.insert(session, id);
         id
@@ -546,6 +559,8 @@ impl Simulation {
             let first = negotiated.first().map(|format| match format {
                 str0m::format::Codec::Vp8 => Codec::Vp8,
                 str0m::format::Codec::H264 => Codec::H264,
+                str0m::format::Codec::Vp9 => Codec::Vp9,
+                str0m::format::Codec::Av1 => Codec::Av1,
                 str0m::format::Codec::Opus => Codec::Opus,
                 other => panic!("no encoder for {other:?}"),
             });

@@ -70,6 +70,11 @@ impl Datagram {
         self.bytes.first().is_some_and(|first| (128..=191).contains(first))
     }
 
+    /// The sequence number, if it is RTP.
+    pub fn sequence(&self) -> u16 {
+        u16::from_be_bytes([self.bytes[2], self.bytes[3]])
+    }
+
     /// Whether it is a compound RTCP packet that begins with a sender report: the first header is not encrypted.
     pub fn is_sender_report(&self) -> bool {
         self.is_media() && self.bytes.get(1) == Some(&200)
