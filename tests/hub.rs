@@ -40,6 +40,8 @@ mod restarts;
 mod returns;
 #[allow(dead_code, reason = "other tests share it: none needs all of it")]
 mod simulation;
+#[path = "hub/stragglers.rs"]
+mod stragglers;
 #[path = "hub/strangers.rs"]
 mod strangers;
 #[path = "hub/walls.rs"]

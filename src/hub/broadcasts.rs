@@ -47,8 +47,18 @@ pub struct Track {
     pub keyframe_start: KeyframeStart,
     /// The newest packet.
     latest: Option<Latest>,
-    /// The SSRC that the present source took over from.
-    before: Option<u32>,
+    /// How the present source took over from another.
+    takeover: Option<Takeover>,
+}
+
+/// The beginning of a source that took over from another.
+#[derive(Debug, Clone, Copy)]
+struct Takeover {
+    /// The SSRC before.
+    from: u32,
+    at: Instant,
+    /// The first timestamp of the source that took over.
+    timestamp: u32,
 }
 
 /// The packet with the highest sequence number of the present source.
@@ -88,7 +98,7 @@ impl Track {
             keyframes: KeyframeRequests::default(),
             keyframe_start: KeyframeStart::default(),
             latest: None,
-            before: None,
+            takeover: None,
         }
     }
 
@@ -101,25 +111,42 @@ impl Track {
         advances
     }
 
-    /// Another source, or the same in another format, feeds it from now on; returns the SSRCs that no longer do.
-    pub fn switch(&mut self, source: Source) -> [Option<u32>; 2] {
+    /// Another source, or the same in another format, feeds it from now on, beginning with `timestamp`; returns the SSRCs
+    /// that no longer do.
+    pub fn switch(&mut self, source: Source, timestamp: u32, at: Instant) -> [Option<u32>; 2] {
         self.keyframe_start.reset();
         match self.source.replace(source) {
-            Some(before) if before.epoch != source.epoch => [self.before.replace(before.ssrc), Some(before.ssrc)],
+            Some(before) if before.epoch != source.epoch => {
+                let gone = self.takeover.replace(Takeover { from: before.ssrc, at, timestamp });
+                [gone.map(|gone| gone.from), Some(before.ssrc)]
+            }
             _ => [None; 2],
         }
     }
 
-    /// Whether a packet that is not of the present source and format is but one that was overtaken by the switch to it:
-    /// it must not bring back what was before.
-    pub fn is_overtaken(&self, ssrc: u32, sequence: u64, now: Instant) -> bool {
-        let (Some(source), Some(latest)) = (self.source, self.latest) else {
-            return false;
-        };
-        if source.ssrc == ssrc {
-            return latest.epoch == source.epoch && sequence < latest.sequence;
-        }
-        self.before == Some(ssrc) && now < latest.at + OVERTAKEN_MAX
+    /// Whether a packet with `ssrc` is but one that was overtaken by the switch to the present source.
+    pub fn is_of_the_past(&self, ssrc: u32, now: Instant) -> bool {
+        self.takeover.is_some_and(|takeover| {
+            let latest_at = self.latest.map_or(takeover.at, |latest| latest.at);
+            takeover.from == ssrc && now < latest_at + OVERTAKEN_MAX
+        })
+    }
+
+    /// Whether a retransmission with `timestamp`, which is that of its original, repairs what was sent before the switch to
+    /// the present source. Its SSRC does not tell.
+    pub fn repairs_the_past(&self, timestamp: u32, now: Instant) -> bool {
+        self.takeover.filter(|takeover| now < takeover.at + OVERTAKEN_MAX).is_some_and(|takeover| {
+            let ticks = 2 * OVERTAKEN_MAX.as_secs() * u64::from(self.codec.clock_rate_hz());
+            u64::from(timestamp.wrapping_sub(takeover.timestamp)) > ticks
+        })
+    }
+
+    /// Whether a packet of the present source that is not of its format is but one that was overtaken by the change of
+    /// formats: it must not bring back what was before.
+    pub fn is_overtaken(&self, ssrc: u32, sequence: u64) -> bool {
+        self.source.zip(self.latest).is_some_and(|(source, latest)| {
+            source.ssrc == ssrc && latest.epoch == source.epoch && sequence < latest.sequence
+        })
     }
 
     /// When a keyframe can be asked for; not before there is a source to ask.

@@ -141,10 +141,13 @@ impl Hub {
                 return;
             }
         };
+        let kind = DatagramKind::classify(datagram);
+        if kind == DatagramKind::Rtp && self.is_straggler(now, key, datagram) {
+            return;
+        }
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        let kind = DatagramKind::classify(datagram);
         if peer.subscriber().is_some() && matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp) {
             self.take_feedback(now, key, datagram, sink);
             return;

@@ -16,6 +16,7 @@ use super::peer::Peer;
 use super::rtc::codec_of;
 use crate::egress::packet::{PassedExtensions, RelayPacket};
 use crate::rtp::codec::{Codec, TrackKind};
+use crate::rtp::header::FixedHeader;
 use crate::rtp::vp8::Vp8Descriptor;
 
 /// Seconds from 1900, where NTP counts from, to 1970.
@@ -93,6 +94,21 @@ impl Hub {
         }
     }
 
+    /// Whether a publisher's RTP is of a source that another has taken over from. str0m is not to see it: by its mid, it
+    /// would bring back the stream before, or be taken for a packet of the present one that is far ahead of all others.
+    pub(super) fn is_straggler(&self, now: Instant, publisher: PeerKey, datagram: &[u8]) -> bool {
+        let found = self.peers.get(publisher).and_then(|peer| {
+            Some((peer, self.broadcasts.get(peer.publisher()?.broadcast)?, FixedHeader::peek(datagram)?))
+        });
+        found.is_some_and(|(peer, broadcast, header)| {
+            let mut params = peer.rtc().codec_config().params().iter();
+            let mut is_repair = || params.any(|param| param.resend() == Some(header.payload_type.into()));
+            broadcast.tracks().any(|track| track.is_of_the_past(header.ssrc, now))
+                || broadcast.track(TrackKind::Video).is_some_and(|track| track.repairs_the_past(header.timestamp, now))
+                    && is_repair()
+        })
+    }
+
     /// The track that a packet belongs to and the source that it comes from; notes a new source.
     fn source_of(
         &mut self,
@@ -120,10 +136,7 @@ impl Hub {
         if codec.kind() != track.kind {
             return None;
         }
-        if track.is_overtaken(ssrc, *packet.seq_no, now) {
-            if track.source.is_some_and(|source| source.ssrc != ssrc) {
-                forget_stream(peer, ssrc);
-            }
+        if track.is_overtaken(ssrc, *packet.seq_no) {
             return None;
         }
         let epoch = match track.source {
@@ -142,7 +155,8 @@ impl Hub {
         };
         track.codec = codec;
         let source = Source { ssrc, epoch, payload_type, spec, format };
-        for gone in track.switch(source).into_iter().flatten().filter(|gone| *gone != ssrc) {
+        let gone = track.switch(source, packet.header.timestamp, now);
+        for gone in gone.into_iter().flatten().filter(|gone| *gone != ssrc) {
             forget_stream(peer, gone);
         }
         Some((track.kind, source))
@@ -176,8 +190,7 @@ impl Hub {
     }
 }
 
-/// Lets str0m forget a stream that a packet which came late has left on an m-line: it would take retransmissions for that
-/// stream's which are the present one's.
+/// Lets str0m forget a stream that is over: it would take retransmissions for that stream's which are the present one's.
 fn forget_stream(peer: &mut Peer, ssrc: u32) {
     // A peer that panics in there ends when it is polled next.
     let _ = peer.guard(|rtc| rtc.direct_api().remove_stream_rx(ssrc.into()));

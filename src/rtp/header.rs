@@ -195,6 +195,22 @@ pub struct FixedHeader {
 }
 
 impl FixedHeader {
+    /// What SRTP leaves in the clear: the fixed part of the header, unverified.
+    #[must_use]
+    #[inline]
+    pub fn peek(datagram: &[u8]) -> Option<Self> {
+        let [_, b1, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3, ..] = *datagram else {
+            return None;
+        };
+        Some(Self {
+            marker: b1 & 0x80 != 0,
+            payload_type: b1 & 0x7f,
+            sequence: u16::from_be_bytes([s0, s1]),
+            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+            ssrc: u32::from_be_bytes([c0, c1, c2, c3]),
+        })
+    }
+
     /// Writes the header into the first [`FIXED_HEADER_BYTES`] of `out`.
     ///
     /// # Errors
@@ -235,6 +251,10 @@ mod tests {
         assert_eq!((header.payload_type, header.sequence), (96, 0x0102));
         assert_eq!((header.timestamp, header.ssrc), (0x0304_0506, 0x0708_090a));
         assert_eq!(header.payload, 12..14);
+        let peeked = FixedHeader::peek(&PLAIN).unwrap();
+        assert_eq!((peeked.marker, peeked.payload_type, peeked.sequence), (true, 96, 0x0102));
+        assert_eq!((peeked.timestamp, peeked.ssrc), (0x0304_0506, 0x0708_090a));
+        assert_eq!(FixedHeader::peek(&PLAIN[..11]), None);
     }
 
     #[test]
