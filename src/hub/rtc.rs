@@ -55,7 +55,9 @@ impl RtcFactory {
         if !recordable.is_empty() {
             codecs.sort_by_key(|codec| !recordable.contains(*codec));
         }
-        self.build(self.base(&codecs, true), now)
+        // What passes through to subscribers is taken from publishers: str0m by itself leaves this one out.
+        let config = self.base(&codecs, true).set_extension(5, Extension::PlayoutDelay);
+        self.build(config, now)
     }
 
     /// A subscriber's: what secures its media goes to the tap, for str0m seals none of it.

@@ -16,7 +16,7 @@ use str0m::format::{Codec as Format, PayloadParams};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::rtcp::SenderInfo;
-use str0m::rtp::{ExtensionValues, RtpWrite};
+use str0m::rtp::{Extension, ExtensionValues, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
 use super::media::{Encoder, Token};
@@ -125,7 +125,12 @@ impl Client {
 
     /// A client at `address` that knows Opus and `codecs`, and is else as `config` says.
     pub fn with(config: RtcConfig, session: SessionId, address: SocketAddr, codecs: &[Codec], now: Instant) -> Self {
-        let mut config = config.set_rtp_mode(true).clear_codecs().enable_opus(true, false);
+        let mut config = config
+            .set_rtp_mode(true)
+            // Browsers offer it, str0m by itself does not.
+            .set_extension(5, Extension::PlayoutDelay)
+            .clear_codecs()
+            .enable_opus(true, false);
         for codec in codecs {
             config = match codec {
                 Codec::Opus => config,
@@ -369,7 +374,8 @@ impl Client {
         *self.params(mid, codec).resend().unwrap_or_else(|| panic!("RTX of {codec} was negotiated"))
     }
 
-    fn params(&self, mid: Mid, codec: Codec) -> &PayloadParams {
+    /// What was negotiated for a codec.
+    pub fn params(&self, mid: Mid, codec: Codec) -> &PayloadParams {
         let accepted = self.rtc.media(mid).expect("the m-line").remote_pts();
         let format = match codec {
             Codec::Opus => Format::Opus,
