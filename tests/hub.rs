@@ -18,6 +18,8 @@ mod channels;
 mod churn;
 #[path = "hub/codecs.rs"]
 mod codecs;
+#[path = "hub/dtls.rs"]
+mod dtls;
 #[path = "hub/first_frames.rs"]
 mod first_frames;
 #[path = "hub/half_open.rs"]
@@ -26,6 +28,8 @@ mod half_open;
 mod lips;
 #[path = "hub/offers.rs"]
 mod offers;
+#[path = "hub/oracle.rs"]
+mod oracle;
 #[path = "hub/out_of_turn.rs"]
 mod out_of_turn;
 #[path = "hub/players.rs"]
