@@ -20,6 +20,8 @@ mod churn;
 mod codecs;
 #[path = "hub/dtls.rs"]
 mod dtls;
+#[path = "hub/feedback.rs"]
+mod feedback;
 #[path = "hub/first_frames.rs"]
 mod first_frames;
 #[path = "hub/half_open.rs"]

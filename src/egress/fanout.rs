@@ -146,6 +146,11 @@ impl<T> Fanout<T> {
         self.targets.get_mut(key.0)
     }
 
+    /// All subscribers.
+    pub fn targets(&self) -> impl Iterator<Item = &Target<T>> {
+        self.targets.iter().map(|(_, target)| target)
+    }
+
     /// Takes every subscriber out.
     pub fn drain(&mut self) -> impl Iterator<Item = Target<T>> + '_ {
         self.targets.drain()

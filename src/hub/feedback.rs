@@ -6,13 +6,14 @@
 use std::time::Instant;
 
 use super::Hub;
-use super::broadcasts::Track;
+use super::broadcasts::{Broadcast, Track};
+use super::io::SessionId;
 use super::keys::{PeerKey, TimerOwner};
 use super::line::{Attachment, Line};
 use super::peer::Peer;
 use crate::egress::fanout::Target;
 use crate::egress::sink::DatagramSink;
-use crate::egress::stream::Repair;
+use crate::egress::stream::{Reception, Repair};
 use crate::rtp::codec::TrackKind;
 use crate::rtp::header::DatagramKind;
 use crate::rtp::rtcp::{LostSequences, ReportBlock, Rtcp, packets};
@@ -72,6 +73,17 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// What each viewer told last of each track that it is sent, by sessions.
+    pub fn receptions(&self) -> impl Iterator<Item = (SessionId, TrackKind, Reception)> {
+        let tracks = self.broadcasts.iter().flat_map(Broadcast::tracks);
+        tracks.flat_map(|track| {
+            track.fanout.targets().filter_map(|target| {
+                let session = self.peers.get(target.to.line.peer)?.session;
+                Some((session, track.kind, target.to.stream.reception()))
+            })
+        })
     }
 
     fn note_reception(&mut self, now: Instant, key: PeerKey, block: &ReportBlock) {

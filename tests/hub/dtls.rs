@@ -14,6 +14,7 @@ use dimpl::crypto::{
 };
 use dimpl::{CryptoError as DtlsCryptoError, Dtls, HashAlgorithm, SignatureAlgorithm};
 use onair::egress::cipher::Profile;
+use onair::egress::srtp::{self, Opener, Sealer};
 use onair::rtp::codec::Codec;
 use str0m::RtcConfig;
 use str0m::config::{CryptoProvider, DtlsVersion};
@@ -35,12 +36,26 @@ const OFFERED: [u8; 13] = use_srtp([8, 7, 1]);
 
 /// Where the keys of one client come out.
 #[derive(Debug, Clone, Default)]
-pub struct KeyCopy(Arc<Mutex<Option<Profile>>>);
+pub struct KeyCopy(Arc<Mutex<Option<Keys>>>);
+
+#[derive(Debug)]
+struct Keys {
+    profile: Profile,
+    material: Vec<u8>,
+    is_active: bool,
+}
 
 impl KeyCopy {
+    /// What the client seals its RTCP with and opens the server's with, each from its beginning.
+    pub fn session(&self) -> (Sealer, Opener) {
+        let keys = self.0.lock().expect("nobody panicked with it");
+        let Keys { profile, material, is_active } = keys.as_ref().expect("the handshake is done");
+        srtp::session(*profile, material, *is_active).expect("the profile's keys")
+    }
+
     /// The profile that was negotiated.
     pub fn profile(&self) -> Option<Profile> {
-        *self.0.lock().expect("nobody panicked with it")
+        self.0.lock().expect("nobody panicked with it").as_ref().map(|keys| keys.profile)
     }
 }
 
@@ -160,14 +175,15 @@ impl DtlsInstance for Instance {
 
     fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
         let output = self.dtls.poll_output(buffer);
-        if let DtlsOutput::KeyingMaterial(_, profile) = &output {
+        if let DtlsOutput::KeyingMaterial(material, profile) = &output {
             let profile = match *profile {
                 SrtpProfile::AES128_CM_SHA1_80 => Profile::Aes128CmSha1_80,
                 SrtpProfile::AEAD_AES_128_GCM => Profile::AeadAes128Gcm,
                 SrtpProfile::AEAD_AES_256_GCM => Profile::AeadAes256Gcm,
                 other => panic!("{other:?} was chosen"),
             };
-            *self.keys.0.lock().expect("nobody panicked with it") = Some(profile);
+            let keys = Keys { profile, material: material.to_vec(), is_active: self.dtls.is_active() };
+            *self.keys.0.lock().expect("nobody panicked with it") = Some(keys);
         }
         output
     }

@@ -52,7 +52,7 @@ fn sound_and_picture_keep_step_by_the_broadcasters_reports() {
         sim.run_for(secs(12));
         // str0m's first report of sound comes after 5 s.
         let since = sim.start + secs(8);
-        assert_in_step(&sim, publisher, viewer, since, ms(5));
+        assert_in_step(&sim, publisher, viewer, since, ms(1));
     });
 }
 
@@ -65,7 +65,7 @@ fn a_late_viewer_has_them_in_step_too() {
         sim.run_for(secs(8));
         let viewer = sim.subscribe("r/u");
         sim.run_for(secs(6));
-        assert_in_step(&sim, publisher, viewer, sim.start + secs(11), ms(5));
+        assert_in_step(&sim, publisher, viewer, sim.start + secs(11), ms(1));
     });
 }
 
@@ -78,11 +78,11 @@ fn without_reports_arrival_keeps_them_in_step_and_the_first_report_moves_nothing
         sim.network.filter = Some(Box::new(move |datagram| datagram.from != address || !datagram.is_sender_report()));
         let viewer = sim.subscribe("r/u");
         sim.run_for(secs(8));
-        assert_in_step(&sim, publisher, viewer, sim.start + secs(4), ms(5));
+        assert_in_step(&sim, publisher, viewer, sim.start + secs(4), ms(1));
         sim.network.filter = None;
         sim.run_for(secs(8));
         // What sets a report apart from an arrival is the way, which is one for both.
-        assert_in_step(&sim, publisher, viewer, sim.start + secs(4), ms(5));
+        assert_in_step(&sim, publisher, viewer, sim.start + secs(4), ms(1));
     });
 }
 
@@ -102,6 +102,6 @@ fn a_returning_broadcaster_is_in_step_from_its_own_clock() {
         let number = |kind| sim[second].encoder(kind).number;
         let numbers = [number(TrackKind::Audio), number(TrackKind::Video)];
         sim[viewer].received.retain(|packet| numbers.contains(&packet.token.encoder));
-        assert_in_step(&sim, second, viewer, since, ms(5));
+        assert_in_step(&sim, second, viewer, since, ms(1));
     });
 }

@@ -1,10 +1,13 @@
 //! Loss, reordering and duplicates on both legs: what a viewer ends up with is what was sent.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use onair::rtp::codec::{Codec, TrackKind};
 
 use crate::simulation::network::Conditions;
 use crate::simulation::stream::{assert_true, assert_whole, stretch};
-use crate::simulation::{ClientId, Program, Simulation, secs, with_seeds};
+use crate::simulation::{ClientId, Program, Simulation, secs, server_address, with_seeds};
 
 fn assert_repaired(sim: &Simulation, publisher: ClientId, viewer: ClientId, mids: [str0m::media::Mid; 2]) {
     let [audio, video] = mids;
@@ -59,5 +62,43 @@ fn one_viewers_bad_path_is_no_other_viewers() {
             });
             assert_eq!(late.count(), 0, "nothing of a good viewer's waits for a bad one");
         }
+    });
+}
+
+#[test]
+fn a_twentieth_lost_on_a_viewers_way_is_repaired_for_it_alone() {
+    with_seeds(|seed| {
+        let mut sim = Simulation::new(seed);
+        let codecs = [Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1];
+        let codec = codecs[seed as usize % codecs.len()];
+        let publisher = sim.publish("r/u", Program::of(codec));
+        let viewers: Vec<_> = (0..3).map(|_| sim.client_of_new_session(&[codec])).collect();
+        for viewer in &viewers {
+            sim.subscribe_with(*viewer, "r/u");
+        }
+        sim.run_for(secs(1));
+        let (lossy, mids) =
+            (viewers[0], [0, 1, 2].map(|viewer| sim.mid(viewers[viewer], "r/u", TrackKind::Video).unwrap()));
+        let payload_type = sim[lossy].rtx_payload_type(mids[0], codec);
+        let (repairs, strays) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let (repairs_seen, strays_seen, address) = (Rc::clone(&repairs), Rc::clone(&strays), sim[lossy].address);
+        sim.network.filter = Some(Box::new(move |datagram| {
+            if datagram.from == server_address() && datagram.is_media() && datagram.bytes[1] & 0x7f == payload_type {
+                let count = if datagram.to == address { &repairs_seen } else { &strays_seen };
+                count.set(count.get() + 1);
+            }
+            true
+        }));
+        sim.network.paths.insert(address, Conditions::lossy(0.05));
+        sim.run_for(secs(8));
+        sim.network.paths.clear();
+        sim.run_for(secs(1));
+        for (viewer, mid) in viewers.iter().zip(mids) {
+            assert_whole(&stretch(&sim[*viewer], mid), sim[publisher].encoder(TrackKind::Video));
+        }
+        let metrics = sim.hub.snapshot(sim.now).metrics;
+        assert!(metrics.nacks_received > 10 && repairs.get() > 10, "{metrics:?}");
+        assert_eq!((metrics.rtx_packets_out, strays.get()), (repairs.get(), 0));
+        assert_eq!(metrics.repairs_capped, 0, "an honest viewer has share enough");
     });
 }
