@@ -34,6 +34,8 @@ mod offers;
 mod oracle;
 #[path = "hub/out_of_turn.rs"]
 mod out_of_turn;
+#[path = "hub/paths.rs"]
+mod paths;
 #[path = "hub/players.rs"]
 mod players;
 #[path = "hub/recordings.rs"]

@@ -87,6 +87,10 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// A peer from which nothing came for so long is over.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// A peer whose checks come by another pair has left its own when nothing came by that for so long: browsers check, or
+/// report, at least every 2.5 s.
+pub const PATH_LOST: Duration = Duration::from_secs(3);
+
 /// A source is asked for a keyframe at most once in this time, and again after it until one comes.
 pub const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 

@@ -148,15 +148,22 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
+        let path = Path { source: destination, destination: source };
+        let is_found = peer.is_found_at(now, path);
         if peer.subscriber().is_some() && matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp) {
             self.take_feedback(now, key, datagram, sink);
             return;
+        }
+        if is_found
+            && kind == DatagramKind::Stun
+            && Receive::new(Protocol::Udp, source, destination, datagram).is_ok_and(|check| peer.accepts(now, check))
+        {
+            peer.follow_to(now, path);
         }
         if let Err(error) = peer.receive(now, source, destination, datagram) {
             // What cannot be parsed or verified is no reason to end a peer: anyone can send it under its address.
             tracing::debug!(session = peer.session.0, %error, "a datagram was refused");
         }
-        let path = Path { source: destination, destination: source };
         if peer.outlet.is_some() && kind == DatagramKind::Stun && peer.path() != Some(path) {
             peer.ask_path();
         }

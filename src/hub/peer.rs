@@ -11,7 +11,7 @@ use str0m::channel::ChannelId;
 use str0m::net::{Protocol, Receive, Transmit};
 use str0m::{Event as RtcEvent, Input, Output, Rtc, RtcError};
 
-use super::config::{CLOSING_MAX, DEADLINE, SILENCE_MAX};
+use super::config::{CLOSING_MAX, DEADLINE, PATH_LOST, SILENCE_MAX};
 use super::io::SessionId;
 use super::publisher::Publisher;
 use super::subscriber::Subscriber;
@@ -80,6 +80,10 @@ pub struct Peer {
     tap: Option<KeyTap>,
     /// The nominated pair, as far as str0m has shown it.
     path: Option<Path>,
+    /// The pair that its client was found at after it had left that one.
+    found_at: Option<Path>,
+    /// When something came by the pair in force.
+    path_alive_at: Instant,
     /// How much of str0m's has been dropped.
     dropped: u64,
     last_received: Instant,
@@ -115,6 +119,8 @@ impl Peer {
             outlet: None,
             tap: None,
             path: None,
+            found_at: None,
+            path_alive_at: now,
             dropped: 0,
             last_received: now,
             rtc_timeout: now,
@@ -134,12 +140,30 @@ impl Peer {
     /// there or of no use.
     pub fn open_outlet(&mut self) -> Option<Outlet> {
         let (sealer, opener) = self.tap.as_ref()?.take()?.ok()?;
-        Some(Outlet::new(self.path?, sealer, opener))
+        Some(Outlet::new(self.path()?, sealer, opener))
     }
 
-    /// The nominated pair, as far as str0m has shown it: by what it sent that is not STUN.
+    /// The pair in force: the nominated one, as far as str0m has shown it by what it sent that is not STUN, or the one that
+    /// its client was found at.
     pub fn path(&self) -> Option<Path> {
-        self.path
+        self.found_at.or(self.path)
+    }
+
+    /// Something came by `path`: tells whether that is not the pair in force, and nothing has come by that for so long that
+    /// the client has left it, as when a NAT gives it another address.
+    pub fn is_found_at(&mut self, now: Instant, path: Path) -> bool {
+        let in_force = self.path();
+        if in_force == Some(path) {
+            self.path_alive_at = now;
+        }
+        in_force.is_some_and(|in_force| in_force != path) && now >= self.path_alive_at + PATH_LOST
+    }
+
+    /// Sends by `path` from now on. str0m stays with the pair of highest priority that was ever nominated, though nobody is
+    /// at its end any more.
+    pub fn follow_to(&mut self, now: Instant, path: Path) {
+        self.found_at = Some(path);
+        self.path_alive_at = now;
     }
 
     /// Lets str0m show the nominated pair with what it sends next: it tells it nobody. The packet itself is dropped.
@@ -242,9 +266,10 @@ impl Peer {
     ///
     /// As [`poll`](Self::poll).
     pub fn drain(&mut self, sink: &mut dyn DatagramSink, events: &mut Vec<RtcEvent>) -> Result<(), PeerError> {
-        let mut transmits = Transmits { sink, is_tapped: self.tap.is_some(), path: self.path, dropped: 0 };
+        let mut transmits =
+            Transmits { sink, is_tapped: self.tap.is_some(), path: self.path, found_at: self.found_at, dropped: 0 };
         let drained = self.guard(|rtc| drain(rtc, &mut transmits, events));
-        self.path = transmits.path;
+        (self.path, self.found_at) = (transmits.path, transmits.found_at);
         self.dropped += transmits.dropped;
         self.rtc_timeout = drained??;
         Ok(())
@@ -339,21 +364,25 @@ struct Transmits<'a> {
     sink: &'a mut dyn DatagramSink,
     is_tapped: bool,
     path: Option<Path>,
+    found_at: Option<Path>,
     dropped: u64,
 }
 
 impl Transmits<'_> {
     fn take(&mut self, transmit: &Transmit) {
-        let path = Path { source: transmit.source, destination: transmit.destination };
-        match DatagramKind::classify(&transmit.contents) {
-            // Checks go to any pair.
-            DatagramKind::Stun => {}
-            DatagramKind::Rtp | DatagramKind::Rtcp if self.is_tapped => {
-                self.path = Some(path);
-                self.dropped += 1;
-                return;
+        let mut path = Path { source: transmit.source, destination: transmit.destination };
+        let kind = DatagramKind::classify(&transmit.contents);
+        // Checks go to any pair.
+        if kind != DatagramKind::Stun {
+            if self.path.replace(path) != Some(path) {
+                // It has nominated another one: that is the later word.
+                self.found_at = None;
             }
-            _ => self.path = Some(path),
+            path = self.found_at.unwrap_or(path);
+        }
+        if self.is_tapped && matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp) {
+            self.dropped += 1;
+            return;
         }
         self.sink.push(path, &transmit.contents);
     }

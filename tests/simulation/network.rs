@@ -170,6 +170,9 @@ impl Network {
             datagram.from = *public;
         } else if let Some((own, _)) = self.nat.iter().find(|(_, public)| **public == datagram.to) {
             datagram.to = *own;
+        } else if self.nat.contains_key(&datagram.to) {
+            // Nobody is there any more.
+            return self.receive(now);
         }
         Some(datagram)
     }
