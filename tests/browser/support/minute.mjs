@@ -14,13 +14,12 @@ import { Viewer } from './viewer.mjs';
 
 /** Beginnings and ends of the two tracks: a frame and a packet of sound are not the same length. */
 const TRACKS_APART_MAX_S = 0.15;
-const CROWD = 8;
 
 /**
- * The first viewer comes before the broadcast, the others later. Resolves with how much later the picture is than the
- * sound in the recording, in seconds, for each of its moments that bears a mark.
+ * `viewers` are in Chromium, `crowd` are of str0m. The first viewer comes before the broadcast, the others later. Resolves
+ * with how much later the picture is than the sound in the recording, in seconds, for each moment that bears a mark.
  */
-export async function playMinute(stage, { span_ms, viewers: count = 2 }) {
+export async function playMinute(stage, { span_ms, crowd: crowdCount, viewers: count = 2 }) {
   const server = await stage.serve();
   const broadcaster = new Broadcaster(await stage.tab('broadcaster'), 'lobby', 'ada');
   await broadcaster.tab.page.evaluateOnNewDocument(markDevices, { width: 1280, height: 720 });
@@ -37,7 +36,7 @@ export async function playMinute(stage, { span_ms, viewers: count = 2 }) {
     await until('the picture is sharp', async () => (await viewer.received('lobby/ada')).element.width === 1280);
   }
 
-  const crowd = await Crowd.start(server.url, 'lobby/ada', CROWD);
+  const crowd = await Crowd.start(server.url, 'lobby/ada', crowdCount);
 
   const span = await assertSmooth(stage, broadcaster, viewers.map((viewer) => ({ viewer, id: 'lobby/ada' })), { span_ms, crowd });
   crowd.end();
