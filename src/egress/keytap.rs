@@ -1,7 +1,7 @@
 //! The keys of a DTLS-SRTP handshake, taken where str0m's DTLS hands them to its SRTP.
 //!
 //! str0m tells nobody its keys, but takes any DTLS provider. Ours is the default one, whose instances can be tapped: of a
-//! tapped one, str0m itself gets a decoy of the same length, with which it can neither seal nor open anything.
+//! tapped one, str0m itself gets a decoy, with which it can neither seal nor open anything.
 //!
 //! **Invariant:** a handshake's keys go to one place: to str0m, or to the tap, from which they are taken once.
 
@@ -111,7 +111,7 @@ impl DtlsInstance for Tapped {
                 let decoy = decoy(&material);
                 let keys = Keys { profile, material, is_client: self.instance.is_active() };
                 *self.tap.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
-                DtlsOutput::KeyingMaterial(decoy, profile)
+                DtlsOutput::KeyingMaterial(decoy, DECOY_PROFILE)
             }
             other => other,
         }
@@ -154,9 +154,13 @@ impl DtlsInstance for Tapped {
     }
 }
 
-/// As many bytes as the keys have, from which these cannot be told.
+/// What str0m takes the decoy for: the profile whose ciphers need the least memory.
+const DECOY_PROFILE: SrtpProfile = SrtpProfile::AES128_CM_SHA1_80;
+
+/// Bytes for keys of [`DECOY_PROFILE`], from which the true ones cannot be told.
 fn decoy(material: &[u8]) -> KeyingMaterial {
     let hash = digest::digest(&digest::SHA256, material);
-    let bytes: Vec<u8> = hash.as_ref().iter().copied().cycle().take(material.len()).collect();
+    let len_bytes = DECOY_PROFILE.keying_material_len();
+    let bytes: Vec<u8> = hash.as_ref().iter().copied().cycle().take(len_bytes).collect();
     KeyingMaterial::new(&bytes)
 }

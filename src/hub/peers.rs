@@ -10,7 +10,8 @@ use super::peer::Peer;
 /// The slab of peers, and which of them have something to send.
 #[derive(Debug, Default)]
 pub struct Peers {
-    slab: Slab<(u32, Peer)>,
+    /// Each in a place of its own: a peer is 10 KiB, and a slab that grows moves them all.
+    slab: Slab<(u32, Box<Peer>)>,
     next_generation: u32,
     dirty: Vec<PeerKey>,
 }
@@ -20,7 +21,7 @@ impl Peers {
     pub fn insert(&mut self, peer: Peer) -> PeerKey {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
-        let index = self.slab.insert((generation, peer)) as u32;
+        let index = self.slab.insert((generation, Box::new(peer))) as u32;
         PeerKey { index, generation }
     }
 
@@ -39,7 +40,7 @@ impl Peers {
     /// Takes the peer of `key` out.
     pub fn remove(&mut self, key: PeerKey) -> Option<Peer> {
         self.get(key)?;
-        Some(self.slab.remove(key.index as usize).1)
+        Some(*self.slab.remove(key.index as usize).1)
     }
 
     /// How many there are.
@@ -51,7 +52,7 @@ impl Peers {
     pub fn iter(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
         self.slab.iter().map(|(index, (generation, peer))| {
             let key = PeerKey { index: index as u32, generation: *generation };
-            (key, peer)
+            (key, &**peer)
         })
     }
 
