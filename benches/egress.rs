@@ -2,7 +2,13 @@
 //!
 //! Nothing here touches a socket. Before it is measured, what comes out is opened and compared with what went in.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot measure must fail")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench that cannot measure must fail"
+)]
 
 #[path = "egress/pair.rs"]
 mod pair;

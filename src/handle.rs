@@ -45,7 +45,7 @@ pub enum Request {
         /// The client's address.
         remote: IpAddr,
         /// Where its messages go.
-        signals: mpsc::Sender<Signal>,
+        signals: mpsc::Sender<Box<Signal>>,
     },
     /// A session asks for something.
     Command {
@@ -199,7 +199,8 @@ impl HubHandle {
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
-    signals: mpsc::Receiver<Signal>,
+    /// Boxed, for a channel keeps room for many.
+    signals: mpsc::Receiver<Box<Signal>>,
     handle: HubHandle,
 }
 
@@ -224,7 +225,7 @@ impl Session {
     /// `None` when the session is over for the hub: a WebSocket that could not keep up, a WHIP or WHEP peer that ended,
     /// or a server that has stopped. Cancel safe.
     pub async fn recv(&mut self) -> Option<Signal> {
-        self.signals.recv().await
+        self.signals.recv().await.map(|signal| *signal)
     }
 }
 

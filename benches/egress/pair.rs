@@ -13,12 +13,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
 /// What the packets hold.
 pub fn h264() -> CodecSpec {
-    CodecSpec {
-        codec: Codec::H264,
-        clock_rate: Frequency::NINETY_KHZ,
-        channels: None,
-        format: FormatParams::default(),
-    }
+    CodecSpec { codec: Codec::H264, clock_rate: Frequency::NINETY_KHZ, channels: None, format: FormatParams::default() }
 }
 
 /// A sender and its receiver.

@@ -49,7 +49,7 @@ const FRAMES_PER_S: f64 = 50.0;
 const BAD_MESSAGE_COST: f64 = 2.0;
 
 /// The read buffer of each connection; the library's own choice of 128 KiB would be most of a viewer's memory.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+const READ_BUFFER_BYTES: usize = 1024;
 /// More than any one message.
 const WRITE_BUFFER_MAX_BYTES: usize = 4 * 1024 * 1024;
 

@@ -14,7 +14,7 @@ use crate::signal::Signal;
 
 struct Outbox {
     door: Door,
-    signals: mpsc::Sender<Signal>,
+    signals: mpsc::Sender<Box<Signal>>,
 }
 
 struct PacketQueue {
@@ -36,7 +36,7 @@ impl Outboxes {
     }
 
     /// A session's messages go to `signals` from now on.
-    pub fn open(&mut self, session: SessionId, door: Door, signals: mpsc::Sender<Signal>) {
+    pub fn open(&mut self, session: SessionId, door: Door, signals: mpsc::Sender<Box<Signal>>) {
         self.sessions.insert(session, Outbox { door, signals });
     }
 
@@ -62,7 +62,7 @@ impl Outboxes {
         match event {
             Event::Signal(session, signal) => {
                 let outbox = self.sessions.get(&session)?;
-                if let Err(TrySendError::Full(_)) = outbox.signals.try_send(signal) {
+                if let Err(TrySendError::Full(_)) = outbox.signals.try_send(Box::new(signal)) {
                     tracing::warn!(session = session.0, "a client does not read its messages: its session is over");
                     return Some(session);
                 }
