@@ -31,7 +31,7 @@ pub struct Slot {
     /// Where its line hangs.
     pub attached: Option<Attachment>,
     /// Its line while it hangs nowhere.
-    pub parked: Option<Target<Line>>,
+    pub parked: Option<Box<Target<Line>>>,
 }
 
 impl Slot {

@@ -187,7 +187,7 @@ impl Hub {
             broadcast.viewers.remove(&key);
         }
         if let Some(slot) = subscriber.slot_mut(mid) {
-            slot.parked = target;
+            slot.parked = target.map(Box::new);
         }
     }
 
@@ -202,7 +202,7 @@ impl Hub {
                 continue;
             };
             let attached = slot.attached.take();
-            slot.parked = Some(target);
+            slot.parked = Some(Box::new(target));
             let Some(attached) = attached else {
                 continue;
             };

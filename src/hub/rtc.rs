@@ -25,6 +25,9 @@ const CHANNEL_MESSAGE_MAX_BYTES: u32 = 16 * 1024;
 /// What a data channel may buffer toward a peer that does not acknowledge.
 const CHANNEL_BUFFER_MAX_BYTES: usize = 16 * 1024;
 
+/// An interval that no connection lives to see.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Makes [`Rtc`]s.
 #[derive(Debug)]
 pub struct RtcFactory {
@@ -55,8 +58,11 @@ impl RtcFactory {
         if !recordable.is_empty() {
             codecs.sort_by_key(|codec| !recordable.contains(*codec));
         }
-        // What passes through to subscribers is taken from publishers: str0m by itself leaves this one out.
-        let config = self.base(&codecs, true).set_extension(5, Extension::PlayoutDelay);
+        // What passes through to subscribers is taken from publishers: str0m by itself leaves playout delay out.
+        let config = self
+            .base(&codecs, true)
+            .set_extension(5, Extension::PlayoutDelay)
+            .set_rtcp_report_interval_audio(Duration::from_secs(2));
         self.build(config, now)
     }
 
@@ -68,7 +74,12 @@ impl RtcFactory {
         extensions.set(4, Extension::RtpMid);
         extensions.set(5, Extension::PlayoutDelay);
         extensions.set(13, Extension::VideoOrientation);
-        let config = self.base(&self.codecs, false).set_extension_map(extensions);
+        // Reports are the egress's: str0m's would be made and dropped.
+        let config = self
+            .base(&self.codecs, false)
+            .set_extension_map(extensions)
+            .set_rtcp_report_interval_audio(NEVER)
+            .set_rtcp_report_interval_video(NEVER);
         keytap::tapped(|| self.build(config, now))
     }
 
@@ -83,8 +94,7 @@ impl RtcFactory {
             .set_rtp_mode(true)
             .set_ice_lite(self.ice == IceRole::Lite)
             .set_sctp_max_message_size(CHANNEL_MESSAGE_MAX_BYTES)
-            .set_sctp_max_buffered_amount(CHANNEL_BUFFER_MAX_BYTES)
-            .set_rtcp_report_interval_audio(Duration::from_secs(2));
+            .set_sctp_max_buffered_amount(CHANNEL_BUFFER_MAX_BYTES);
         if let Some(certificate) = &self.certificate {
             config = config.set_dtls_cert(certificate.clone());
         }

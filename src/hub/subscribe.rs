@@ -289,7 +289,7 @@ impl Hub {
     fn target_for(&mut self, line: LineRef, clock_rate_hz: u32) -> Option<Target<Line>> {
         let peer = self.peers.get_mut(line.peer)?;
         if let Some(parked) = peer.subscriber_mut()?.slot_mut(line.mid)?.parked.take() {
-            return Some(parked);
+            return Some(*parked);
         }
         let outlet_key = peer.outlet?;
         let sent = peer.guard(|rtc| {
