@@ -350,7 +350,7 @@ mod tests {
     struct Line {
         client: WebSocketStream<DuplexStream>,
         port: HubPort,
-        signals: Option<mpsc::Sender<Signal>>,
+        signals: Option<mpsc::Sender<Box<Signal>>>,
         stop: watch::Sender<bool>,
         server: JoinHandle<End>,
         _recordings: mpsc::Receiver<NewRecording>,
@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(id.as_deref(), Some("a"));
         assert_eq!(command, Command::Subscribe { room: "r".parse().unwrap(), user: None });
         let reply = Signal { id, message: ServerMessage::Pong };
-        line.signals.as_ref().unwrap().send(reply).await.unwrap();
+        line.signals.as_ref().unwrap().send(Box::new(reply)).await.unwrap();
         assert_eq!(line.client.next().await.unwrap().unwrap(), Message::text(r#"{"id":"a","type":"pong"}"#));
 
         line.client.send(Message::text(r#"{"type":"subscribe","id":"b","room":".."}"#)).await.unwrap();
@@ -462,7 +462,7 @@ mod tests {
         let signals = signals.unwrap();
         let long = Signal::from(ServerMessage::Answer { sdp: "x".repeat(4096) });
         let mut queued = 0;
-        while signals.try_send(long.clone()).is_ok() {
+        while signals.try_send(Box::new(long.clone())).is_ok() {
             queued += 1;
             tokio::task::yield_now().await;
         }
@@ -482,8 +482,8 @@ mod tests {
     async fn a_session_that_the_hub_does_not_take_in_is_closed_and_told_why() {
         let mut line = line(1 << 16).await;
         let signals = line.signals.take().unwrap();
-        signals.send(ServerMessage::fatal(ErrorCode::NameTaken, "taken over").into()).await.unwrap();
-        signals.send(ServerMessage::fatal(ErrorCode::TooMany, "full").into()).await.unwrap();
+        signals.send(Box::new(ServerMessage::fatal(ErrorCode::NameTaken, "taken over").into())).await.unwrap();
+        signals.send(Box::new(ServerMessage::fatal(ErrorCode::TooMany, "full").into())).await.unwrap();
         for code in ["name-taken", "too-many"] {
             let Message::Text(error) = line.client.next().await.unwrap().unwrap() else { panic!("no error") };
             assert!(error.contains(code), "{error}");
@@ -495,7 +495,7 @@ mod tests {
     async fn a_stop_lets_the_last_words_pass() {
         let mut line = line(1 << 16).await;
         line.stop.send(true).unwrap();
-        line.signals.as_ref().unwrap().send(ServerMessage::Unsubscribed.into()).await.unwrap();
+        line.signals.as_ref().unwrap().send(Box::new(ServerMessage::Unsubscribed.into())).await.unwrap();
         assert_eq!(line.client.next().await.unwrap().unwrap(), Message::text(r#"{"type":"unsubscribed"}"#));
         assert_eq!(close_code(&mut line.client).await, 1001);
     }
