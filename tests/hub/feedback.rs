@@ -86,6 +86,21 @@ fn watch(sim: &mut Simulation, client: ClientId) -> Rc<RefCell<Vec<Datagram>>> {
     seen
 }
 
+/// Every STUN message that a client sends from now on, with what filter there is left in force.
+fn checks_of(sim: &mut Simulation, client: ClientId) -> Rc<RefCell<Vec<Datagram>>> {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let (into, address) = (Rc::clone(&seen), sim[client].address);
+    let mut before = sim.network.filter.take();
+    sim.network.filter = Some(Box::new(move |datagram| {
+        // Requests alone: they begin with 0 and 1 (RFC 8489 §5).
+        if datagram.from == address && datagram.bytes.starts_with(&[0, 1]) {
+            into.borrow_mut().push(datagram.clone());
+        }
+        before.as_mut().is_none_or(|passes| passes(datagram))
+    }));
+    seen
+}
+
 fn metrics(sim: &Simulation) -> HubMetrics {
     sim.hub.snapshot(sim.now).metrics
 }
@@ -330,7 +345,13 @@ fn all_that_a_viewer_is_sent_is_sealed_with_its_keys() {
             sim.subscribe_with(client, "r/u");
             let seen = watch(&mut sim, client);
             let publisher = sim.publish("r/u", Program::of(Codec::Vp8));
-            sim.run_for(secs(8));
+            sim.run_for(secs(2));
+            let checks = checks_of(&mut sim, client);
+            sim.run_for(secs(6));
+            // A check by another pair makes str0m say what shows by which one it would send.
+            let check = checks.take().pop().expect("it keeps checking");
+            sim.inject("198.51.100.7:9".parse().unwrap(), server_address(), &check.bytes);
+            sim.run_for(secs(1));
             sim.vanish(publisher);
             sim.run_for(secs(1));
             let (_, mut opener) = keys.session();
@@ -346,7 +367,7 @@ fn all_that_a_viewer_is_sent_is_sealed_with_its_keys() {
             assert!(rtcp > 10, "{rtcp}");
             // Nothing is lost on this path: what its str0m did not take, it could not open.
             assert_eq!(sim[client].received.len(), rtp);
-            assert!(metrics(&sim).foreign_srtp_dropped > 0, "str0m has something to say, too");
+            assert!(metrics(&sim).foreign_srtp_dropped > 0, "str0m has said something, too");
         });
     }
 }
