@@ -16,7 +16,8 @@ const RTCP_CLEAR_BYTES: usize = 8;
 /// The E flag and the index of SRTCP, in bytes.
 const RTCP_INDEX_BYTES: usize = 4;
 
-/// The most streams that one sealer serves: twice the m-lines of an answer that fits a message, with room to spare.
+/// The most streams that one sealer serves, and the most senders that one opener hears: twice the m-lines of an answer
+/// that fits a message, with room to spare.
 const STREAMS_MAX: usize = 256;
 
 /// Why a packet was not sealed.
@@ -55,7 +56,8 @@ pub struct Sealer {
 /// Opens the SRTCP that one subscriber sends.
 pub struct Opener {
     rtcp: Cipher,
-    seen: ReplayWindow,
+    /// By the sender's SSRC: a browser counts for each of its own (RFC 3711 §3.2.3), and so repeats itself across them.
+    seen: Vec<(u32, ReplayWindow)>,
 }
 
 /// Splits the keying material of a DTLS-SRTP handshake (RFC 5764 §4.2): what the client, or else the server, seals and
@@ -209,7 +211,7 @@ impl Sealer {
 
 impl Opener {
     fn new(master: &MasterKey) -> Result<Self, CipherError> {
-        Ok(Self { rtcp: Cipher::new(master, RTCP_LABELS)?, seen: ReplayWindow::default() })
+        Ok(Self { rtcp: Cipher::new(master, RTCP_LABELS)?, seen: Vec::new() })
     }
 
     /// Opens an SRTCP packet where it lies; returns the compound RTCP packet.
@@ -217,28 +219,37 @@ impl Opener {
     /// `None` for what is too short, is not encrypted, was not sealed with the peer's keys, or was seen before.
     pub fn open_rtcp<'a>(&mut self, packet: &'a mut [u8]) -> Option<&'a [u8]> {
         let ssrc = rtcp_ssrc(packet)?;
-        match &self.rtcp {
+        let sender = self.seen.iter().position(|(known, _)| *known == ssrc).unwrap_or(self.seen.len());
+        if sender >= STREAMS_MAX {
+            return None;
+        }
+        let is_new = |index: &u64| self.seen.get(sender).is_none_or(|(_, seen)| !seen.contains(*index));
+        let (index, len_bytes) = match &self.rtcp {
             Cipher::Gcm(gcm) => {
                 let (sealed, word) = packet.split_last_chunk_mut::<RTCP_INDEX_BYTES>()?;
-                let index = encrypted_index(*word).filter(|index| !self.seen.contains(*index))?;
+                let index = encrypted_index(*word).filter(is_new)?;
                 let len_bytes = sealed.len().checked_sub(GCM_TAG_BYTES).filter(|len| *len >= RTCP_CLEAR_BYTES)?;
                 let (clear, body) = sealed.split_at_mut(RTCP_CLEAR_BYTES);
                 gcm.open((ssrc, index), &associated(clear, *word), body).ok()?;
-                self.seen.insert(index);
-                packet.get(..len_bytes)
+                (index, len_bytes)
             }
             Cipher::CmSha1(cm) => {
                 let (authenticated, tag) = packet.split_last_chunk_mut::<SHA1_TAG_BYTES>()?;
                 let (body, word) = authenticated.split_last_chunk_mut::<RTCP_INDEX_BYTES>()?;
-                let index = encrypted_index(*word).filter(|index| !self.seen.contains(*index))?;
+                let index = encrypted_index(*word).filter(is_new)?;
                 let expected = cm.tag(body, word);
                 aws_lc_rs::constant_time::verify_slices_are_equal(&expected, tag).ok()?;
                 let len_bytes = body.len();
                 cm.apply((ssrc, index), body.get_mut(RTCP_CLEAR_BYTES..)?).ok()?;
-                self.seen.insert(index);
-                packet.get(..len_bytes)
+                (index, len_bytes)
             }
+        };
+        // Only now: what was not sealed with the peer's keys must not take a place.
+        if sender == self.seen.len() {
+            self.seen.push((ssrc, ReplayWindow::default()));
         }
+        self.seen.get_mut(sender)?.1.insert(index);
+        packet.get(..len_bytes)
     }
 }
 
@@ -334,7 +345,7 @@ mod tests {
         let mut slot = [plain.as_slice(), &[0; 20]].concat();
         assert_eq!(sealer.seal_rtcp(&mut slot, plain.len()), Ok(sealed.len()));
         assert_eq!(slot, sealed);
-        let mut opener = Opener { rtcp: gcm(16), seen: ReplayWindow::default() };
+        let mut opener = Opener { rtcp: gcm(16), seen: Vec::new() };
         assert_eq!(opener.open_rtcp(&mut slot), Some(plain.as_slice()));
     }
 
@@ -364,6 +375,35 @@ mod tests {
             assert_eq!(server.seal_rtcp(&mut slot, 60), Err(SealError::Length));
             server.rtcp_index = (1 << 31) - 1;
             assert_eq!(server.seal_rtcp(&mut slot, 16), Err(SealError::Exhausted));
+        }
+    }
+
+    #[test]
+    fn each_sender_of_a_peer_counts_for_itself() {
+        for profile in PROFILES {
+            let ((mut client, _), (_, mut opener)) = pair(profile);
+            let mut sealed = |ssrc: u32, index: u32| {
+                let mut slot = [[0x80, 201, 0, 1].as_slice(), &ssrc.to_be_bytes(), &[0; OVERHEAD_MAX_BYTES]].concat();
+                client.rtcp_index = index - 1;
+                let len_bytes = client.seal_rtcp(&mut slot, RTCP_CLEAR_BYTES).unwrap();
+                slot.truncate(len_bytes);
+                slot
+            };
+            for index in [1, 2, 5_000] {
+                assert!(opener.open_rtcp(&mut sealed(7, index)).is_some(), "{profile:?}");
+            }
+            for index in [1, 2] {
+                assert!(opener.open_rtcp(&mut sealed(8, index)).is_some(), "{profile:?}: another one begins anew");
+                assert_eq!(opener.open_rtcp(&mut sealed(8, index)), None, "{profile:?}");
+                assert_eq!(opener.open_rtcp(&mut sealed(7, index)), None, "{profile:?}");
+            }
+            let mut forged = sealed(9, 1);
+            forged[RTCP_CLEAR_BYTES] ^= 1;
+            assert_eq!(opener.open_rtcp(&mut forged), None);
+            assert_eq!(opener.seen.len(), 2, "a forged packet takes no place");
+            let heard = (100..1_100).filter(|ssrc| opener.open_rtcp(&mut sealed(*ssrc, 1)).is_some()).count();
+            assert_eq!(heard, STREAMS_MAX - 2);
+            assert!(opener.open_rtcp(&mut sealed(7, 5_001)).is_some(), "those that were heard before go on");
         }
     }
 
