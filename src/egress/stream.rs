@@ -653,7 +653,7 @@ mod tests {
         for sequence in 0..100 {
             stream.send(&mut outlet, &packet, mapped(sequence), 96, moment(), &mut Slots::default());
         }
-        assert_eq!(repaired(&mut stream, &mut outlet), 50, "one byte for two");
+        assert_eq!(repaired(&mut stream, &mut outlet), 100, "one byte for each");
     }
 
     #[test]
