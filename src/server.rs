@@ -233,5 +233,10 @@ fn net_samples(net: &NetMetrics) -> Vec<Sample> {
             "Handshake datagrams dropped because too many waited",
             net.handshakes_dropped.get(),
         ),
+        Sample::histogram(
+            "onair_forwarding_seconds",
+            "From reading an RTP packet from the socket to handing it to the kernel, for each viewer it is forwarded to",
+            &net.forwarding.get(),
+        ),
     ]
 }

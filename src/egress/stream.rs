@@ -263,23 +263,22 @@ impl Stream {
         outlet.send_rtcp(sink, |slot| report.write_compound(CNAME, slot).ok())
     }
 
-    /// Takes note of what the subscriber tells of `block.ssrc`, one of this stream's.
-    pub fn note_reception(&mut self, block: &ReportBlock, ntp: NtpTime) {
+    /// Takes note of what the subscriber tells of `block.ssrc`, one of this stream's. Returns what this report alone tells
+    /// of the stream: nothing, when it is about its retransmissions.
+    pub fn note_reception(&mut self, block: &ReportBlock, ntp: NtpTime) -> Option<Reception> {
         if let Some(rtx) = self.rtx.as_mut().filter(|rtx| rtx.ssrc == block.ssrc) {
             rtx.is_bound = true;
-            return;
+            return None;
         }
         self.is_bound = true;
-        self.reception.fraction_lost = block.fraction_lost;
-        self.reception.cumulative_lost = block.cumulative_lost;
-        self.reception.jitter = block.jitter;
-        if block.last_report != 0 {
-            let span = ntp.compact().wrapping_sub(block.last_report).wrapping_sub(block.delay_since_last_report);
-            // Half the range: a clock that does not add up, or a report that is not ours.
-            if span < 1 << 31 {
-                self.reception.round_trip = Some(Duration::from_nanos((u64::from(span) * 1_000_000_000) >> 16));
-            }
-        }
+        let told = Reception {
+            fraction_lost: block.fraction_lost,
+            cumulative_lost: block.cumulative_lost,
+            jitter: block.jitter,
+            round_trip: round_trip(block, ntp),
+        };
+        self.reception = Reception { round_trip: told.round_trip.or(self.reception.round_trip), ..told };
+        Some(told)
     }
 
     fn write(
@@ -407,6 +406,13 @@ impl ExtensionWriter {
         rest.get_mut(..padded_bytes)?.copy_from_slice(self.block.get(..padded_bytes)?);
         Some(4 + padded_bytes)
     }
+}
+
+/// How long a report of ours and this answer to it were on their way (RFC 3550, 6.4.1).
+fn round_trip(block: &ReportBlock, ntp: NtpTime) -> Option<Duration> {
+    let span = ntp.compact().wrapping_sub(block.last_report).wrapping_sub(block.delay_since_last_report);
+    // Half the range: a clock that does not add up, or a report that is not ours.
+    (block.last_report != 0 && span < 1 << 31).then(|| Duration::from_nanos((u64::from(span) * 1_000_000_000) >> 16))
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::hub::histogram::{BUCKETS, Histogram, Scale};
 use crate::hub::io::HubMetrics;
 
 /// One value of another room, as it is at the moment of a scrape.
@@ -25,12 +27,32 @@ pub struct Sample {
 }
 
 /// The value of a [`Sample`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Value {
     /// Only rises.
     Counter(u64),
     /// Rises and falls.
     Gauge(f64),
+    /// Values by their size.
+    Histogram(Buckets),
+}
+
+/// The counts of a [`Histogram`], without its scale.
+#[derive(Debug, Clone, Copy)]
+pub struct Buckets {
+    sum: f64,
+    counts: [(f64, u64); BUCKETS],
+}
+
+impl EncodeMetric for Buckets {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let all = self.counts.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.sum, all, &self.counts, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 impl Sample {
@@ -45,6 +67,16 @@ impl Sample {
     #[expect(clippy::cast_precision_loss, reason = "no gauge comes near 2^53")]
     pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { name, help, value: Value::Gauge(value as f64) }
+    }
+
+    /// Values by their size.
+    #[must_use]
+    pub fn histogram<S: Scale>(name: &'static str, help: &'static str, histogram: &Histogram<S>) -> Self {
+        let mut counts = [(f64::INFINITY, 0); BUCKETS];
+        for (place, bucket) in counts.iter_mut().zip(histogram.buckets()) {
+            *place = bucket;
+        }
+        Self { name, help, value: Value::Histogram(Buckets { sum: histogram.sum(), counts }) }
     }
 }
 
@@ -190,6 +222,7 @@ impl HttpMetrics {
                     gauge.set(value);
                     registry.register(name, help, gauge);
                 }
+                Value::Histogram(buckets) => registry.register(name, help, buckets),
             }
         }
         let mut out = String::new();
@@ -233,6 +266,21 @@ pub fn hub_samples(metrics: &HubMetrics) -> Vec<Sample> {
         Sample::counter("onair_refusals", "Commands refused with an error", metrics.refusals),
         Sample::counter("onair_peer_timeouts", "Peers ended by silence or a missed deadline", metrics.timeouts),
         Sample::counter("onair_peer_panics", "Peers ended by a panic inside them", metrics.panics),
+        Sample::histogram(
+            "onair_viewer_loss_ratio",
+            "Share of a track's packets that a viewer still missed between two of its reports",
+            &metrics.loss,
+        ),
+        Sample::histogram(
+            "onair_viewer_jitter_seconds",
+            "Interarrival jitter that viewers report of a track",
+            &metrics.jitter,
+        ),
+        Sample::histogram(
+            "onair_viewer_round_trip_seconds",
+            "Round-trip times measured by the reports of viewers",
+            &metrics.round_trip,
+        ),
     ]
 }
 
@@ -266,6 +314,7 @@ pub fn prometheus_text(open_metrics: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::histogram::Loss;
 
     #[test]
     fn both_formats_tell_the_same() {
@@ -286,6 +335,24 @@ mod tests {
             assert!(text.contains(lines), "{lines} in {text}");
         }
         assert!(!text.contains("EOF"));
+    }
+
+    #[test]
+    fn a_histogram_is_told_by_cumulative_buckets() {
+        let mut loss = Histogram::<Loss>::default();
+        for value in [0, 0, 26, 200] {
+            loss.observe(value);
+        }
+        let open = HttpMetrics::default().open_metrics(vec![Sample::histogram("onair_loss", "What is lost", &loss)]);
+        let text = prometheus_text(&open.unwrap());
+        for lines in [
+            "# TYPE onair_loss histogram\nonair_loss_sum 0.8828125\nonair_loss_count 4\n",
+            "onair_loss_bucket{le=\"0.0\"} 2\n",
+            "onair_loss_bucket{le=\"0.1015625\"} 3\n",
+            "onair_loss_bucket{le=\"+Inf\"} 4\n",
+        ] {
+            assert!(text.contains(lines), "{lines} in {text}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::peer::Peer;
 use crate::egress::fanout::Target;
 use crate::egress::sink::DatagramSink;
 use crate::egress::stream::{Reception, Repair};
-use crate::rtp::codec::TrackKind;
+use crate::rtp::codec::{Codec, TrackKind};
 use crate::rtp::header::DatagramKind;
 use crate::rtp::rtcp::{LostSequences, ReportBlock, Rtcp, packets};
 
@@ -88,8 +88,15 @@ impl Hub {
 
     fn note_reception(&mut self, now: Instant, key: PeerKey, block: &ReportBlock) {
         let ntp = self.config.clock.ntp_at(now);
-        if let Some((_, target)) = self.target_of(key, block.ssrc) {
-            target.to.stream.note_reception(block, ntp);
+        let Some((codec, target)) = self.target_of(key, block.ssrc) else {
+            return;
+        };
+        if let Some(told) = target.to.stream.note_reception(block, ntp) {
+            self.metrics.loss.observe(u64::from(told.fraction_lost));
+            self.metrics.jitter.observe(u64::from(told.jitter) * 1_000_000 / u64::from(codec.clock_rate_hz()));
+            if let Some(round_trip) = told.round_trip {
+                self.metrics.round_trip.observe(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
+            }
         }
     }
 
@@ -164,15 +171,15 @@ impl Hub {
         subscriber.slots_mut().find(|slot| slot.ssrcs.contains(&Some(ssrc)))?.attached
     }
 
-    /// The subscriber's line that sends `ssrc`, where it hangs.
-    fn target_of(&mut self, key: PeerKey, ssrc: u32) -> Option<(Attachment, &mut Target<Line>)> {
+    /// The subscriber's line that sends `ssrc`, and the codec of what it sends.
+    fn target_of(&mut self, key: PeerKey, ssrc: u32) -> Option<(Codec, &mut Target<Line>)> {
         let attachment = self.attachment_of(key, ssrc)?;
         let broadcast = self.broadcasts.get_mut(attachment.broadcast)?;
         for track in broadcast.tracks.iter_mut().flatten() {
             if let Some(target) = track.fanout.get_mut(attachment.target)
                 && target.to.sends(key, ssrc)
             {
-                return Some((attachment, target));
+                return Some((track.codec, target));
             }
         }
         None

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::histogram::{Histogram, Jitter, Loss, RoundTrip};
 use crate::rtp::codec::{Codec, CodecSet, TrackKind};
 pub use crate::rtp::packet::{MediaPacket, SenderReport};
 use crate::signal::message::RecordingState;
@@ -228,6 +229,12 @@ pub struct HubMetrics {
     pub timeouts: u64,
     /// Peers ended by a panic inside them.
     pub panics: u64,
+    /// Shares of packets lost since the report before, as receiver reports of subscribers tell.
+    pub loss: Histogram<Loss>,
+    /// What they tell of interarrival jitter.
+    pub jitter: Histogram<Jitter>,
+    /// Round-trip times measured by them.
+    pub round_trip: Histogram<RoundTrip>,
 }
 
 /// What the API asks for.

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod demux;
 pub mod error;
+pub mod histogram;
 pub mod io;
 pub mod keyframes;
 pub mod keys;
@@ -270,6 +271,12 @@ impl Hub {
         while let Some(key) = self.peers.pop_dirty() {
             self.poll_peer(now, key, sink);
         }
+    }
+
+    /// How many RTP packets were forwarded to subscribers so far.
+    #[must_use]
+    pub fn forwarded_packets(&self) -> u64 {
+        self.metrics.rtp_packets_out
     }
 
     /// The next fact, in the order in which they came about.

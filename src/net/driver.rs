@@ -90,6 +90,7 @@ impl Driver {
                 metrics: shared,
                 waiting: VecDeque::new(),
                 spare: Vec::new(),
+                forwarded: 0,
                 swept: Instant::now(),
                 stop_by: None,
             };
@@ -152,6 +153,8 @@ struct Turn {
     waiting: VecDeque<Waiting>,
     /// Buffers of datagrams that have been handed in, to be used again.
     spare: Vec<Vec<u8>>,
+    /// RTP packets forwarded when that was looked at last.
+    forwarded: u64,
     swept: Instant,
     stop_by: Option<Instant>,
 }
@@ -238,8 +241,19 @@ impl Turn {
                 }
             }
             self.finish(now);
+            self.measure(now);
         }
         true
+    }
+
+    /// Takes note of how long it took to pass on what was received at `since`.
+    fn measure(&mut self, since: Instant) {
+        let forwarded = self.hub.forwarded_packets();
+        let newly = forwarded.wrapping_sub(std::mem::replace(&mut self.forwarded, forwarded));
+        if newly > 0 {
+            let spent = since.elapsed().as_micros();
+            self.metrics.forwarding.observe(u64::try_from(spent).unwrap_or(u64::MAX), newly);
+        }
     }
 
     fn hand_in_handshakes(&mut self, now: Instant) {

@@ -2,7 +2,10 @@
 //!
 //! **Invariant:** counters only rise, and reading them never holds the loop up.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::hub::histogram::{BUCKETS, Forwarding, Histogram, Scale};
 
 /// A counter that only rises.
 #[derive(Debug, Default)]
@@ -17,6 +20,36 @@ impl Counter {
     /// Its value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A histogram that one thread adds to and others read. What is read while it is added to may be one value off.
+#[derive(Debug)]
+pub struct SharedHistogram<S> {
+    counts: [Counter; BUCKETS],
+    sum: Counter,
+    scale: PhantomData<fn() -> S>,
+}
+
+impl<S> Default for SharedHistogram<S> {
+    fn default() -> Self {
+        Self { counts: Default::default(), sum: Counter::default(), scale: PhantomData }
+    }
+}
+
+impl<S: Scale> SharedHistogram<S> {
+    /// Counts a value `times` times.
+    pub fn observe(&self, value: u64, times: u64) {
+        if let Some(count) = self.counts.get(Histogram::<S>::bucket(value)) {
+            count.add(times);
+            self.sum.add(value.saturating_mul(times));
+        }
+    }
+
+    /// Its present state.
+    #[must_use]
+    pub fn get(&self) -> Histogram<S> {
+        Histogram::new(self.counts.each_ref().map(Counter::get), self.sum.get())
     }
 }
 
@@ -51,6 +84,8 @@ pub struct NetMetrics {
     pub dropped_oversized: Counter,
     /// Handshake datagrams dropped because too many waited.
     pub handshakes_dropped: Counter,
+    /// For each RTP packet forwarded: from the return of the call that received its batch to that of those that sent it.
+    pub forwarding: SharedHistogram<Forwarding>,
 }
 
 impl NetMetrics {

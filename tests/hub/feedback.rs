@@ -276,6 +276,14 @@ fn reports_tell_of_loss_jitter_and_the_round_trip() {
         // A tenth of 600, or of what there was when the last report came through: they are lost, too.
         assert!((5..=100).contains(&sound.cumulative_lost), "{sound:?}");
         assert!(sound.fraction_lost > 0, "{sound:?}");
+        let metrics = sim.hub.snapshot(sim.now).metrics;
+        let reports: u64 = metrics.loss.buckets().map(|(_, count)| count).sum();
+        let without_loss = metrics.loss.buckets().next().expect("it has buckets").1;
+        assert!(0 < without_loss && without_loss < reports, "{metrics:?}");
+        let long = metrics.round_trip.buckets().filter(|(bound_s, _)| (0.1..=0.2).contains(bound_s));
+        let short = metrics.round_trip.buckets().filter(|(bound_s, _)| (0.02..=0.05).contains(bound_s));
+        assert!(long.map(|(_, count)| count).sum::<u64>() > 0 && short.map(|(_, count)| count).sum::<u64>() > 0);
+        assert_eq!(metrics.jitter.buckets().map(|(_, count)| count).sum::<u64>(), reports);
     });
 }
 
