@@ -22,7 +22,7 @@ BROWSER_TESTS ?= $(wildcard tests/browser/*.test.mjs)
 
 BROWSER_MODULES := tests/browser/node_modules/.package-lock.json
 
-.PHONY: help run test test-rust test-browser minute joins check audit bench fuzz clean
+.PHONY: help run test test-rust test-browser minute joins check audit bench instructions fuzz clean
 
 help: ## list what there is to do
 	@echo 'onair: a WebRTC broadcast server'
@@ -74,6 +74,7 @@ check: ## check form, lints, documentation, dependencies and house rules
 	@scripts/need check
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo fmt --check --manifest-path benches/instructions/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 	cargo deny --locked --log-level error check bans licenses sources
@@ -86,6 +87,10 @@ audit: ## look the dependencies up among known vulnerabilities (needs the networ
 bench: ## measure forwarding, sending, demultiplexing and parsing
 	@scripts/need bench
 	cargo bench --locked
+
+instructions: ## count the instructions that a packet takes, with valgrind: the same on a busy machine
+	@scripts/need instructions
+	cargo bench --locked --manifest-path benches/instructions/Cargo.toml --target-dir $(TARGET)/instructions
 
 # What fuzzing finds by itself goes to fuzz/found; what is worth keeping moves from there to fuzz/corpus by hand.
 # Leaks are what tests/churn.rs looks for: to look after each input, with a hub that stays, takes half of the time.

@@ -5,16 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use str0m::format::{Codec, CodecSpec, FormatParams};
-use str0m::media::{Direction, Frequency, MediaKind, Mid, Pt};
+use str0m::media::{Direction, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
-
-/// What the packets hold.
-pub fn h264() -> CodecSpec {
-    CodecSpec { codec: Codec::H264, clock_rate: Frequency::NINETY_KHZ, channels: None, format: FormatParams::default() }
-}
 
 /// A sender and its receiver.
 pub struct Pair {
