@@ -22,7 +22,7 @@ BROWSER_TESTS ?= $(wildcard tests/browser/*.test.mjs)
 
 BROWSER_MODULES := tests/browser/node_modules/.package-lock.json
 
-.PHONY: help run test test-rust test-browser minute joins check audit bench instructions fuzz clean
+.PHONY: help run test test-rust test-browser minute impaired joins check audit bench instructions fuzz clean
 
 help: ## list what there is to do
 	@echo 'onair: a WebRTC broadcast server'
@@ -58,6 +58,11 @@ minute: $(BROWSER_MODULES) ## let ten viewers watch 720p for a minute, and look 
 	cargo build --locked --example viewers
 	ONAIR_BIN=$(abspath $(TARGET)/release/onair) ONAIR_VIEWERS=$(abspath $(TARGET)/debug/examples/viewers) \
 		node --test --test-reporter=spec tests/browser/minute.mjs
+
+impaired: $(BROWSER_MODULES) ## watch for five minutes over a path with loss and jitter; for less with SPAN_S=60
+	@scripts/need test
+	cargo build --release --locked
+	ONAIR_BIN=$(abspath $(TARGET)/release/onair) node --test --test-reporter=spec tests/browser/impaired.mjs
 
 joins: $(BROWSER_MODULES) ## measure how long a late viewer waits for its first frame
 	@scripts/need test

@@ -129,9 +129,14 @@ export class Server {
 
   /** The value of one counter or gauge of /metrics; labels as they are written there. */
   async metric(name) {
+    return (await this.metrics()).get(name) ?? null;
+  }
+
+  /** All of /metrics: a Map of values by their names, with labels as they are written there. */
+  async metrics() {
     const text = await (await fetch(`${this.url}/metrics`)).text();
-    const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
-    return line === undefined ? null : Number(line.slice(name.length + 1));
+    const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+    return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]));
   }
 
   /** The end of each of its logs. */

@@ -3,7 +3,9 @@
 // Invariant: what was opened on a stage is closed with it. Browsers are shared by the stages of a process; each tab has a
 // profile of its own inside them.
 
+import { networkInterfaces } from 'node:os';
 import * as browsers from './browsers.mjs';
+import { Impairment } from './impairment.mjs';
 import { Server } from './server.mjs';
 import { Tab } from './tab.mjs';
 
@@ -26,6 +28,7 @@ export class Stage {
   note;
   #tabs = [];
   #contexts = [];
+  #relay = null;
 
   constructor(note) {
     this.note = note;
@@ -46,8 +49,22 @@ export class Stage {
     return this.server;
   }
 
+  /**
+   * Starts it behind an Impairment, which is returned: browsers are told that one's address alone. It is this machine's own
+   * for Firefox's sake; one on an interface made for the purpose would not do, since Firefox offers none without a route
+   * to the world.
+   */
+  async serveBehindRelay(...args) {
+    const own = Object.values(networkInterfaces()).flat().find(({ family, internal }) => family === 'IPv4' && !internal);
+    if (!own) throw new Error('Firefox needs this machine to have an IPv4 address other than 127.0.0.1');
+    this.#relay = await Impairment.open(own.address);
+    this.server = await Server.start(['--public-ip', this.#relay.address, ...args]);
+    this.#relay.connect(this.server.udpPort);
+    return this.#relay;
+  }
+
   /** A new tab in a new profile: `kind` names its browser, one of LAUNCHERS. */
-  async tab(kind, { phone = false } = {}) {
+  async tab(kind, { phone = false, small = false } = {}) {
     const browser = await launch(kind);
     const context = await browser.createBrowserContext();
     this.#contexts.push(context);
@@ -55,7 +72,7 @@ export class Stage {
     const page = await context.newPage({ type: 'window' });
     const tab = new Tab(page, `${kind} ${this.#tabs.length + 1}`, () => this.server.url);
     this.#tabs.push(tab);
-    await tab.prepare({ phone });
+    await tab.prepare({ phone, small });
     return tab;
   }
 
@@ -72,6 +89,7 @@ export class Stage {
   async clear() {
     for (const context of this.#contexts) await context.close().catch(() => { /* its browser is gone */ });
     await this.server?.clear();
+    this.#relay?.close();
   }
 }
 

@@ -6,6 +6,8 @@
 import { until } from './until.mjs';
 
 const DESKTOP = { width: 1280, height: 800 };
+/** Costs little to draw where there is no graphics card. */
+const SMALL = { width: 640, height: 480 };
 const PHONE = { width: 390, height: 844, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
 const STORY_LOG_LINES = 40;
 
@@ -22,7 +24,7 @@ export class Tab {
     this.#base = base;
   }
 
-  async prepare({ phone }) {
+  async prepare({ phone, small }) {
     this.page.setDefaultTimeout(30_000);
     this.page.on('console', (message) => {
       // Browsers ask by themselves for the icon of a page that names none; the server's page does, a blank one does not.
@@ -37,7 +39,7 @@ export class Tab {
         console.error(`content security policy: ${violatedDirective} stopped ${blockedURI}`);
       });
     });
-    await this.page.setViewport(phone ? PHONE : DESKTOP);
+    await this.page.setViewport(phone ? PHONE : small ? SMALL : DESKTOP);
   }
 
   /** The scenario will make this happen: messages that match are no failure. */
