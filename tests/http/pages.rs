@@ -76,19 +76,21 @@ async fn it_is_healthy_and_nothing_is_live() {
 
 /// The samples of a metrics page, after every line was checked: `name{labels}` → value.
 fn samples(text: &str) -> std::collections::BTreeMap<String, f64> {
-    let mut declared = std::collections::BTreeSet::new();
+    let mut declared = std::collections::BTreeMap::new();
     let mut samples = std::collections::BTreeMap::new();
     for line in text.lines().filter(|line| *line != "# EOF") {
         if let Some(declaration) = line.strip_prefix("# TYPE ") {
             let (name, kind) = declaration.split_once(' ').unwrap();
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
-            assert!(declared.insert(name.to_owned()), "declared twice: {line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(declared.insert(name, kind).is_none(), "declared twice: {line}");
         } else if !line.starts_with("# HELP ") {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
             assert!(name.starts_with("onair_"), "{line}");
-            let family = name.strip_suffix("_total").filter(|family| declared.contains(*family)).unwrap_or(name);
-            assert!(declared.contains(family), "not declared: {line}");
+            let of_histogram = ["_sum", "_count", "_bucket"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let histogram = of_histogram.filter(|family| declared.get(family) == Some(&"histogram"));
+            let counter = name.strip_suffix("_total").filter(|family| declared.contains_key(family));
+            assert!(declared.contains_key(histogram.or(counter).unwrap_or(name)), "not declared: {line}");
             assert!(samples.insert(series.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
         }
     }
@@ -109,6 +111,10 @@ async fn metrics_parse_in_both_formats_and_count() {
         ["onair_broadcasts", "onair_viewers", "onair_rtp_received_packets_total", "onair_udp_sent_datagrams_total"]
     {
         assert_eq!(before[name], 0.0, "{name}");
+    }
+    for name in ["viewer_loss_ratio", "viewer_jitter_seconds", "viewer_round_trip_seconds", "forwarding_seconds"] {
+        assert_eq!(before[&format!("onair_{name}_count")], 0.0, "{name}");
+        assert_eq!(before[&format!("onair_{name}_bucket{{le=\"+Inf\"}}")], 0.0, "{name}");
     }
     server.get("/nothing").await.problem(404);
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
