@@ -174,6 +174,23 @@ impl<T> Fanout<T> {
         self.targets.iter().any(|(_, target)| target.waits_for_keyframe)
     }
 
+    /// Starts each subscriber that waits for a keyframe with `kept`, which begins with one.
+    pub fn catch_up<'a, W: PacketWriter<T>>(
+        &mut self,
+        kept: impl Iterator<Item = &'a RelayPacket> + Clone,
+        now: Instant,
+        writer: &mut W,
+    ) -> Forwarded {
+        let mut result = Forwarded::default();
+        for (_, target) in self.targets.iter_mut().filter(|(_, target)| target.waits_for_keyframe) {
+            for packet in kept.clone() {
+                result.sent += usize::from(target.forward(packet, now, writer) == Step::Sent);
+            }
+            result.waiting += usize::from(target.waits_for_keyframe);
+        }
+        result
+    }
+
     /// Writes a run of packets for each subscriber that is ready for them: all of one subscriber's, then the next one's.
     ///
     /// So its keys and counters are fetched once, and its datagrams lie side by side.

@@ -1,4 +1,5 @@
-//! The latest packets of one track, for retransmission (RFC 4588) to all its subscribers.
+//! The latest packets of one track, for retransmission (RFC 4588) to all its subscribers, and for a start in the past
+//! where the source takes no keyframe requests.
 //!
 //! A packet is kept as it came: its payload is the one allocation that brought it in, shared and not copied.
 //!
@@ -14,8 +15,14 @@ const PACKETS_MAX: usize = 2_048;
 /// The most bytes of payload kept.
 const BYTES_MAX: usize = 8 << 20;
 
-/// The longest that a packet is kept: later, a receiver has long asked for a keyframe.
-const AGE_MAX: Duration = Duration::from_secs(2);
+/// The longest that a packet is kept: the past that a viewer may be shown at a stroke.
+const AGE_MAX: Duration = Duration::from_secs(4);
+
+/// The longest that a packet is sent again: later, a receiver has long asked for a keyframe.
+const REPAIR_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// The most packets that a viewer is started with: they are sent at a stroke, to each who comes.
+const START_PACKETS_MAX: u64 = 1_024;
 
 /// A track's packets, by their sequence numbers.
 #[derive(Debug, Default)]
@@ -63,12 +70,30 @@ impl PacketRing {
         self.shrink(now);
     }
 
-    /// The packet with this epoch and extended sequence number, if it is still kept.
+    /// The packet with this epoch and extended sequence number, if it is still kept and young enough to be sent again.
     #[must_use]
     pub fn get(&self, epoch: u32, sequence: u64, now: Instant) -> Option<&RelayPacket> {
+        let packet = self.at(sequence)?;
+        (packet.media.epoch == epoch && now <= packet.media.arrival + REPAIR_AGE_MAX).then_some(packet)
+    }
+
+    /// All packets from the latest at which a decoder can begin to the newest; `None` where one between them is missing,
+    /// or where that is too long ago.
+    pub fn from_latest_start(&self, now: Instant) -> Option<impl Iterator<Item = &RelayPacket> + Clone> {
+        let lowest = self.begin.max(self.end.saturating_sub(START_PACKETS_MAX));
+        let mut start = self.end;
+        loop {
+            start = start.checked_sub(1).filter(|start| *start >= lowest)?;
+            let packet = self.at(start).filter(|packet| now <= packet.media.arrival + AGE_MAX)?;
+            if packet.begins {
+                return Some((start..self.end).filter_map(|sequence| self.at(sequence)));
+            }
+        }
+    }
+
+    fn at(&self, sequence: u64) -> Option<&RelayPacket> {
         let packet = self.slots.get(place_of(sequence))?.as_ref()?;
-        let is_meant = packet.media.epoch == epoch && packet.media.sequence == sequence;
-        (is_meant && now <= packet.media.arrival + AGE_MAX).then_some(packet)
+        (packet.media.sequence == sequence).then_some(packet)
     }
 
     /// How many bytes of payload are kept.
@@ -180,10 +205,41 @@ mod tests {
         let start = test_epoch();
         let mut ring = PacketRing::default();
         ring.insert(packet(1, 1, 10, start), start);
-        let later = start + AGE_MAX + Duration::from_millis(1);
+        let later = start + REPAIR_AGE_MAX + Duration::from_millis(1);
         assert!(ring.get(1, 1, later).is_none(), "too old to be asked for");
+        let later = start + AGE_MAX + Duration::from_millis(1);
         ring.insert(packet(1, 2, 10, later), later);
         assert_eq!(ring.len_bytes(), 10);
+    }
+
+    #[test]
+    fn a_start_is_the_latest_beginning_with_all_that_follows() {
+        let start = test_epoch();
+        let mut ring = PacketRing::default();
+        let sequences = |ring: &PacketRing, now| -> Option<Vec<u64>> {
+            Some(ring.from_latest_start(now)?.map(|packet| packet.media.sequence).collect())
+        };
+        assert_eq!(sequences(&ring, start), None);
+        let beginning = |sequence| RelayPacket { begins: true, ..packet(1, sequence, 10, start) };
+        ring.insert(packet(1, 1, 10, start), start);
+        assert_eq!(sequences(&ring, start), None, "nothing begins");
+        for sequence in [2, 5] {
+            ring.insert(beginning(sequence), start);
+            ring.insert(packet(1, sequence + 1, 10, start), start);
+        }
+        assert_eq!(sequences(&ring, start), Some(vec![5, 6]));
+        ring.insert(packet(1, 8, 10, start), start);
+        assert_eq!(sequences(&ring, start), None, "one is missing");
+        ring.insert(packet(1, 7, 10, start), start);
+        assert_eq!(sequences(&ring, start), Some(vec![5, 6, 7, 8]));
+        assert_eq!(sequences(&ring, start + AGE_MAX).map(|all| all.len()), Some(4));
+        assert_eq!(sequences(&ring, start + AGE_MAX + Duration::from_millis(1)), None, "too long ago");
+        for sequence in 9..5 + START_PACKETS_MAX {
+            ring.insert(packet(1, sequence, 10, start), start);
+        }
+        assert_eq!(sequences(&ring, start).map(|all| all.len() as u64), Some(START_PACKETS_MAX));
+        ring.insert(packet(1, 5 + START_PACKETS_MAX, 10, start), start);
+        assert_eq!(sequences(&ring, start), None, "too much");
     }
 
     #[test]

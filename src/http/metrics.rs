@@ -262,6 +262,11 @@ pub fn hub_samples(metrics: &HubMetrics) -> Vec<Sample> {
         ),
         Sample::counter("onair_pli_sent", "Keyframe requests to broadcasters", metrics.pli_sent),
         Sample::counter("onair_pli_received", "Keyframe requests from viewers", metrics.pli_received),
+        Sample::counter(
+            "onair_kept_starts",
+            "Times that a viewer's video began with a keyframe of the past, because the broadcaster ignores requests",
+            metrics.kept_starts,
+        ),
         Sample::counter("onair_datagrams_unknown", "Datagrams that belong to no peer", metrics.datagrams_unknown),
         Sample::counter("onair_refusals", "Commands refused with an error", metrics.refusals),
         Sample::counter("onair_peer_timeouts", "Peers ended by silence or a missed deadline", metrics.timeouts),

@@ -117,6 +117,7 @@ impl Track {
         self.keyframe_start.reset();
         match self.source.replace(source) {
             Some(before) if before.epoch != source.epoch => {
+                self.keyframes.reset();
                 let gone = self.takeover.replace(Takeover { from: before.ssrc, at, timestamp });
                 [gone.map(|gone| gone.from), Some(before.ssrc)]
             }

@@ -53,16 +53,27 @@ impl Hub {
             sink,
             refused: Vec::new(),
         };
-        let forwarded = track.fanout.forward(&run, now, &mut writer);
-        let refused = writer.refused;
+        let mut waiting = track.fanout.forward(&run, now, &mut writer).waiting;
         if kind == TrackKind::Video {
             for packet in run.drain(..) {
                 track.ring.insert(packet, now);
             }
         }
+        if waiting > 0
+            && track.keyframes.are_ignored()
+            && let Some(kept) = track.ring.from_latest_start(now)
+        {
+            let still = track.fanout.catch_up(kept, now, &mut writer).waiting;
+            writer.metrics.kept_starts += waiting.saturating_sub(still) as u64;
+            waiting = still;
+            if waiting == 0 {
+                track.keyframes.settle();
+            }
+        }
+        let refused = writer.refused;
         run.clear();
         track.run = run;
-        if forwarded.waiting > 0 {
+        if waiting > 0 {
             track.keyframes.want();
         }
         if track.keyframe_due(now).is_some_and(|due| due <= now) {

@@ -221,6 +221,8 @@ pub struct HubMetrics {
     pub pli_sent: u64,
     /// Keyframe requests (PLI, FIR) that subscribers sent.
     pub pli_received: u64,
+    /// Video of subscribers that began with a keyframe of the past, because its source ignores requests.
+    pub kept_starts: u64,
     /// Datagrams that belong to no peer.
     pub datagrams_unknown: u64,
     /// Commands refused with an `error`.

@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** at most one request in [`KEYFRAME_INTERVAL`] for a source, however many subscribers want one, and
 //! another after each interval until one comes.
+//!
+//! Some encoders take no requests: they send keyframes at times of their own. Whoever waits for one of those is better
+//! started from the latest that was kept.
 
 use std::time::Instant;
 
@@ -12,6 +15,9 @@ use super::config::KEYFRAME_INTERVAL;
 pub struct KeyframeRequests {
     wanted: bool,
     last: Option<Instant>,
+    /// Requests since the latest keyframe.
+    unanswered: u32,
+    ignores_requests: bool,
 }
 
 impl KeyframeRequests {
@@ -23,6 +29,27 @@ impl KeyframeRequests {
     /// A keyframe began: nobody waits any more.
     pub fn arrived(&mut self) {
         self.wanted = false;
+        if self.unanswered == 1 {
+            self.ignores_requests = false;
+        }
+        self.unanswered = 0;
+    }
+
+    /// Nobody waits any more, though no keyframe came.
+    pub fn settle(&mut self) {
+        self.wanted = false;
+    }
+
+    /// Whether the source let an interval pass without an answer, and has answered none in time since.
+    #[must_use]
+    pub fn are_ignored(&self) -> bool {
+        self.ignores_requests
+    }
+
+    /// Another source has taken over: nothing is known of how it answers.
+    pub fn reset(&mut self) {
+        self.unanswered = 0;
+        self.ignores_requests = false;
     }
 
     /// When the next request may be sent; `None` while nobody waits. Before `now`: at once.
@@ -36,6 +63,8 @@ impl KeyframeRequests {
         let due = self.due(now).is_some_and(|at| at <= now);
         if due {
             self.last = Some(now);
+            self.unanswered = self.unanswered.saturating_add(1);
+            self.ignores_requests |= self.unanswered > 1;
         }
         due
     }
@@ -74,5 +103,24 @@ mod tests {
         let soon = start + Duration::from_millis(100);
         assert!(!requests.take(soon));
         assert_eq!(requests.due(soon), Some(start + KEYFRAME_INTERVAL));
+    }
+
+    #[test]
+    fn a_source_that_lets_an_interval_pass_ignores_requests_until_it_answers_one() {
+        let start = test_epoch();
+        let mut requests = KeyframeRequests::default();
+        requests.want();
+        assert!(requests.take(start) && !requests.are_ignored());
+        assert!(requests.take(start + KEYFRAME_INTERVAL) && requests.are_ignored());
+        requests.arrived();
+        assert!(requests.are_ignored(), "it came late: by itself");
+        requests.want();
+        assert!(requests.take(start + 2 * KEYFRAME_INTERVAL));
+        requests.arrived();
+        assert!(!requests.are_ignored());
+        requests.want();
+        assert!(requests.take(start + 3 * KEYFRAME_INTERVAL) && requests.take(start + 4 * KEYFRAME_INTERVAL));
+        requests.reset();
+        assert!(!requests.are_ignored());
     }
 }

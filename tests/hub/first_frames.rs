@@ -88,7 +88,8 @@ fn a_request_is_repeated_until_a_keyframe_comes() {
     with_seeds(|seed| {
         let mut sim = Simulation::new(seed);
         let publisher = sim.publish("r/u", Program::of(codec_of(seed)));
-        sim.run_for(secs(1));
+        // Until the keyframe it began with is too old to start with.
+        sim.run_for(secs(5));
         // The broadcaster hears nothing for a while: no request reaches it.
         let address = sim[publisher].address;
         sim.network.filter = Some(Box::new(move |datagram| datagram.to != address || !datagram.is_media()));
@@ -102,6 +103,38 @@ fn a_request_is_repeated_until_a_keyframe_comes() {
         sim.run_for(secs(2));
         let asked = sim[publisher].keyframe_requests.len();
         assert_eq!(asked, 1, "and not after it came");
+    });
+}
+
+#[test]
+fn a_broadcaster_that_ignores_requests_is_watched_from_its_latest_keyframe() {
+    with_seeds(|seed| {
+        let mut sim = Simulation::new(seed);
+        let publisher = sim.publish("r/u", Program::of(codec_of(seed)));
+        sim.run_for(secs(5));
+        let address = sim[publisher].address;
+        sim.network.filter = Some(Box::new(move |datagram| datagram.to != address || !datagram.is_media()));
+        let late = sim.subscribe("r/u");
+        sim.run_for(secs(2));
+        assert!(!has_video(&sim, late), "its only keyframe is long past");
+        let now = sim.now;
+        sim[publisher].track_mut(TrackKind::Video).encoder.request_keyframe(now);
+        sim.run_until(ms(200), "the keyframe that it sends by itself", |sim| has_video(sim, late));
+        sim.run_for(ms(1_500));
+        let later = sim.subscribe("r/u");
+        sim.run_until(secs(1), "a keyframe of the past", |sim| has_video(sim, later));
+        sim.run_for(secs(3));
+        let latest = sim.subscribe("r/u");
+        sim.run_for(secs(2));
+        assert!(!has_video(&sim, latest), "too long ago by now");
+        for viewer in [late, later] {
+            let mid = sim.mid(viewer, "r/u", TrackKind::Video).unwrap();
+            let (stretch, encoder) = (stretch(&sim[viewer], mid), sim[publisher].encoder(TrackKind::Video));
+            assert!(encoder.sent[stretch[0].token.index as usize].starts_keyframe);
+            assert_whole(&stretch, encoder);
+        }
+        assert_eq!(sim.hub.snapshot(sim.now).metrics.kept_starts, 1);
+        assert!(sim[publisher].keyframe_requests.is_empty());
     });
 }
 
