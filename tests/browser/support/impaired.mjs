@@ -33,6 +33,9 @@ const FREEZES_MAX = 2;
  * graphics card, and to be taken into account; what the server adds is measured in recordings, which no browser plays.
  */
 const PARTED_MAX_MS = 45;
+/** What the median of a few marks may be off by beside that of many. */
+const FEW_MARKS = 30;
+const PARTED_BY_FEW_MAX_MS = 100;
 /** Over the clean path: sound that is earlier by less is accepted (the same). */
 const APART_MAX_MS = 90;
 const MISSED_MAX = 0.01;
@@ -83,8 +86,9 @@ export async function watchImpaired(stage, { codec, span_ms, broadcasterToo = fa
     assert.ok(freezes <= FREEZES_MAX, `${name}: ${freezes} freezes`);
     assert.ok(marks.length >= kept.span_ms / 4000, `${name}: ${marks.length} flashes with their beeps`);
     const [apart_ms, clean_ms] = [marks, viewers[0].marks].map((all) => Math.round(median(all)));
-    assert.ok(Math.abs(clean_ms) <= APART_MAX_MS, `the picture is ${clean_ms} ms after the sound over the clean path`);
-    assert.ok(Math.abs(apart_ms - clean_ms) <= PARTED_MAX_MS, `${name}: the picture is ${apart_ms} ms after the sound, ${clean_ms} ms over the clean path`);
+    assert.ok(marks.length < FEW_MARKS || Math.abs(clean_ms) <= APART_MAX_MS, `the picture is ${clean_ms} ms after the sound over the clean path`);
+    const partedMax_ms = marks.length < FEW_MARKS ? PARTED_BY_FEW_MAX_MS : PARTED_MAX_MS;
+    assert.ok(Math.abs(apart_ms - clean_ms) <= partedMax_ms, `${name}: the picture is ${apart_ms} ms after the sound, ${clean_ms} ms over the clean path`);
   }
   const repaired = gained('onair_rtx_sent_packets_total');
   assert.ok(repaired > 0);
