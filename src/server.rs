@@ -104,8 +104,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     if let Some(meter) = recorder.as_ref().map(Recorder::meter) {
         sources.push(Arc::new(move || recorder_samples(&meter())));
     }
-    let http_config =
-        HttpConfig { allowed_origins: config.allow_origin.clone(), record_dir: config.record_dir.clone() };
+    let http_config = HttpConfig {
+        allowed_origins: config.allow_origin.clone(),
+        record_dir: config.record_dir.clone(),
+        ice_servers: Vec::new(),
+    };
     let http_address = listener.local_addr()?;
     let state = AppState::new(http_config, handle.clone(), sources, stopping.clone());
     let doors = tokio::spawn(listener::serve(listener, router(state.clone()), state, stopping, DRAIN_DEADLINE));

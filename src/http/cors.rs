@@ -39,16 +39,17 @@ pub async fn guard(State(state): State<AppState>, request: Request, next: Next) 
     };
     let is_preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if is_preflight {
-        let headers = [
-            (ACCESS_CONTROL_ALLOW_METHODS, METHODS),
-            (ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
-            (ACCESS_CONTROL_MAX_AGE, MAX_AGE_S),
-        ];
-        (StatusCode::NO_CONTENT, headers).into_response()
-    } else {
-        next.run(request).await
-    };
+    let mut response = next.run(request).await;
+    if is_preflight {
+        // What has an answer to OPTIONS of its own keeps it: that of WHIP says what may be posted (RFC 9725 §4.2).
+        if !response.status().is_success() {
+            response = StatusCode::NO_CONTENT.into_response();
+        }
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);
+    }
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);

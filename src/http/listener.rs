@@ -213,7 +213,8 @@ mod tests {
     fn gate() -> Gate {
         let (handle, _port, _recordings) = bridge().unwrap();
         let (_, stopping) = watch::channel(false);
-        let config = HttpConfig { allowed_origins: Vec::new(), record_dir: "recordings".into() };
+        let config =
+            HttpConfig { allowed_origins: Vec::new(), record_dir: "recordings".into(), ice_servers: Vec::new() };
         Gate::new(AppState::new(config, handle, Vec::new(), stopping))
     }
 

@@ -4,6 +4,7 @@
 //! and what a client asks of the hub goes through [`HubHandle`](crate::handle::HubHandle) alone.
 
 pub mod assets;
+pub mod ice_server;
 pub mod listener;
 pub mod metrics;
 pub mod origin;

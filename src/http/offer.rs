@@ -1,4 +1,5 @@
-//! What WHIP and WHEP have in common: an offer that becomes a resource, candidates that trickle after, and the end.
+//! What WHIP and WHEP have in common: an offer that becomes a resource, candidates that trickle after, ICE restarts, and the
+//! end.
 //!
 //! **Invariant:** a `POST` that is not answered with 201 leaves no session behind.
 
@@ -6,16 +7,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LOCATION};
+use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LINK, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use tokio::sync::oneshot;
 
 use super::problem::Problem;
-use super::resource::{Resource, ResourceId, Trickle, TrickleError};
+use super::resource::{EntityTag, Patch, PatchError, Resource, ResourceId, Restart, Trickle};
 use super::state::{AppState, Remote};
 use crate::hub::io::{Command, Door};
-use crate::signal::sdpfrag::{SDPFRAG_MEDIA_TYPE, SdpFrag, SdpFragError};
+use crate::signal::answer::with_rtcp_mux_only;
+use crate::signal::sdpfrag::{FragCredentials, SDPFRAG_MEDIA_TYPE, SdpFrag, SdpFragError};
 use crate::signal::{BroadcastId, ErrorCode, NameError, ServerMessage};
 
 /// The longest body that is read.
@@ -29,9 +32,9 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// The methods of an endpoint.
-pub const ENDPOINT_ALLOW: &str = "POST, OPTIONS";
+pub const ENDPOINT_ALLOW: &str = "GET, HEAD, POST, OPTIONS";
 /// The methods of a resource.
-pub const RESOURCE_ALLOW: &str = "PATCH, DELETE, OPTIONS";
+pub const RESOURCE_ALLOW: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 
 /// The broadcast that the path names.
 ///
@@ -56,8 +59,9 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     require_media_type(request.headers(), SDP)?;
+    require_accepted(request.headers(), SDP)?;
     let offer = body_of(request.into_body()).await?;
-    let ufrag = ufrag_of(&offer).map(str::to_owned);
+    let credentials = credentials_of(&offer);
     let (prefix, command) = match door {
         Door::Whep => ("whep", Command::Play { broadcast: broadcast.clone(), offer }),
         Door::Whip | Door::WebSocket => ("whip", Command::Register { broadcast: broadcast.clone(), offer }),
@@ -74,9 +78,9 @@ pub async fn create(
         }
     };
     let id = ResourceId::random().map_err(|error| Problem::signaling(ErrorCode::Internal, error.to_string()))?;
-    let etag = format!("\"{}\"", session.id().0);
+    let etag = EntityTag::first(session.id().0);
     let location = format!("/{prefix}/{broadcast}/{id}");
-    let resource = Resource { door, broadcast, ufrag, etag: etag.clone() };
+    let resource = Resource { door, broadcast, credentials, etag };
     tracing::debug!(session = session.id().0, resource = ?id, broadcast = %resource.broadcast, "a resource begins");
     state
         .resources()
@@ -85,18 +89,22 @@ pub async fn create(
     let headers = [
         (CONTENT_TYPE, SDP.to_owned()),
         (LOCATION, location),
-        (ETAG, etag),
+        (ETAG, etag.to_string()),
         (ACCEPT_PATCH, SDPFRAG_MEDIA_TYPE.to_owned()),
     ];
-    Ok((StatusCode::CREATED, headers, answer).into_response())
+    let mut response = (StatusCode::CREATED, headers, with_rtcp_mux_only(&answer)).into_response();
+    for server in state.ice_servers() {
+        response.headers_mut().append(LINK, server.link());
+    }
+    Ok(response)
 }
 
-/// Answers `PATCH` to a resource: candidates are taken, an ICE restart is refused with 422 (RFC 9725 §4.3).
+/// Answers `PATCH` to a resource: candidates with 204, an ICE restart with the server's new credentials (RFC 9725 §4.3).
 ///
 /// # Errors
 ///
-/// A problem; the session goes on.
-pub async fn trickle(
+/// A problem; the session goes on, with the ICE session that it has.
+pub async fn patch(
     state: &AppState,
     door: Door,
     path: (String, String, String),
@@ -104,22 +112,45 @@ pub async fn trickle(
 ) -> Result<Response, Problem> {
     let (id, resource) = find(state, door, &path)?;
     require_media_type(request.headers(), SDPFRAG_MEDIA_TYPE)?;
-    let if_match = request.headers().get(IF_MATCH).cloned();
-    if if_match.as_ref().is_some_and(|tags| !matches_tag(tags, &resource.etag)) {
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "the ICE session is another one by now"));
+    match request.headers().get(IF_MATCH) {
+        Some(tags) if matches_tag(tags, resource.etag) => {}
+        Some(_) => return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "the ICE session is another one by now")),
+        None => return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing: send the ETag")),
     }
     let fragment = fragment_of(&body_of(request.into_body()).await?)?;
-    let ufrag = fragment.credentials.map(|credentials| credentials.ufrag);
-    if ufrag.is_some() && resource.ufrag.is_some() && ufrag != resource.ufrag {
-        let detail = "ICE restart is not supported: delete the resource and post a new offer";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
-    }
     let mut candidates: Trickle = fragment.candidates.into_iter().map(Some).collect();
     candidates.extend(fragment.end_of_candidates.then_some(None));
-    match state.resources().trickle(id, candidates) {
-        Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Err(TrickleError::Gone) => Err(gone()),
-        Err(TrickleError::Busy) => Err(Problem::signaling(ErrorCode::TooMany, "too many candidates at once")),
+    match fragment.credentials {
+        Some(credentials) if resource.credentials.as_ref() != Some(&credentials) => {
+            restart(state, id, credentials, candidates).await
+        }
+        _ => {
+            state.resources().patch(id, Patch::Trickle(candidates)).map_err(refused)?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+    }
+}
+
+async fn restart(
+    state: &AppState,
+    id: ResourceId,
+    credentials: FragCredentials,
+    candidates: Trickle,
+) -> Result<Response, Problem> {
+    let (reply, outcome) = oneshot::channel();
+    state.resources().patch(id, Patch::Restart(Restart { credentials, candidates, reply })).map_err(refused)?;
+    let outcome = tokio::time::timeout(DEADLINE, outcome).await.map_err(|_| Problem::no_answer())?;
+    let restarted = outcome.map_err(|_| gone())?.map_err(|error| Problem::signaling(error.code, error.reason))?;
+    let fragment = SdpFrag::of_answer(&restarted.answer)
+        .ok_or_else(|| Problem::signaling(ErrorCode::Internal, "the answer says nothing of ICE"))?;
+    let headers = [(CONTENT_TYPE, SDPFRAG_MEDIA_TYPE.to_owned()), (ETAG, restarted.etag.to_string())];
+    Ok((StatusCode::OK, headers, fragment.to_string()).into_response())
+}
+
+fn refused(error: PatchError) -> Problem {
+    match error {
+        PatchError::Gone => gone(),
+        PatchError::Busy => Problem::signaling(ErrorCode::TooMany, "too many requests at once"),
     }
 }
 
@@ -135,12 +166,26 @@ pub fn delete(state: &AppState, door: Door, path: &(String, String, String)) -> 
 
 /// Answers `OPTIONS` to an endpoint.
 pub async fn endpoint_options() -> Response {
-    (StatusCode::NO_CONTENT, [(ALLOW, ENDPOINT_ALLOW), (ACCEPT_POST, SDP)]).into_response()
+    (StatusCode::OK, [(ALLOW, ENDPOINT_ALLOW), (ACCEPT_POST, SDP)]).into_response()
 }
 
 /// Answers `OPTIONS` to a resource.
 pub async fn resource_options() -> Response {
-    (StatusCode::NO_CONTENT, [(ALLOW, RESOURCE_ALLOW), (ACCEPT_PATCH, SDPFRAG_MEDIA_TYPE)]).into_response()
+    (StatusCode::OK, [(ALLOW, RESOURCE_ALLOW), (ACCEPT_PATCH, SDPFRAG_MEDIA_TYPE)]).into_response()
+}
+
+/// Answers `GET` to an endpoint, which has nothing to show (RFC 9725 §4.1).
+pub async fn endpoint_get() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Answers `GET` to a resource.
+///
+/// # Errors
+///
+/// A problem where there is no such resource.
+pub fn get(state: &AppState, door: Door, path: &(String, String, String)) -> Result<Response, Problem> {
+    find(state, door, path).map(|_| StatusCode::NO_CONTENT.into_response())
 }
 
 fn gone() -> Problem {
@@ -168,6 +213,26 @@ fn require_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> 
     }
 }
 
+/// Refuses a client that names what it accepts and leaves `offered` out (RFC 9110 §12.5.1).
+fn require_accepted(headers: &HeaderMap, offered: &str) -> Result<(), Problem> {
+    let mut ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let kind = offered.split('/').next().unwrap_or_default();
+    let is_accepted = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let range = parts.next().unwrap_or_default();
+        let mut weights = parts.filter_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+        let is_refused = weights.any(|weight| weight == 0.0);
+        let any_of_kind =
+            range.strip_suffix("/*").is_some_and(|given| given == "*" || given.eq_ignore_ascii_case(kind));
+        !is_refused && (any_of_kind || range.eq_ignore_ascii_case(offered))
+    };
+    if ranges.peek().is_none() || ranges.any(|value| value.split(',').any(is_accepted)) {
+        Ok(())
+    } else {
+        Err(Problem::new(StatusCode::NOT_ACCEPTABLE, format!("the answer is {offered}")))
+    }
+}
+
 async fn body_of(body: Body) -> Result<String, Problem> {
     let whole = tokio::time::timeout(DEADLINE, collect(body)).await;
     let bytes = whole.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))??;
@@ -189,10 +254,11 @@ async fn collect(body: Body) -> Result<Vec<u8>, Problem> {
 }
 
 /// Whether an `If-Match` names the tag (RFC 9110 §13.1.1), quoted or, as RFC 9725's clients send it too, not.
-fn matches_tag(tags: &HeaderValue, etag: &str) -> bool {
+fn matches_tag(tags: &HeaderValue, etag: EntityTag) -> bool {
     let Ok(tags) = tags.to_str() else { return false };
+    let etag = etag.to_string();
     let bare = |tag: &str| tag.trim().trim_matches('"').to_owned();
-    tags.split(',').map(bare).any(|tag| tag == "*" || tag == bare(etag))
+    tags.split(',').map(bare).any(|tag| tag == "*" || tag == bare(&etag))
 }
 
 fn fragment_of(text: &str) -> Result<SdpFrag, Problem> {
@@ -202,9 +268,10 @@ fn fragment_of(text: &str) -> Result<SdpFrag, Problem> {
     })
 }
 
-/// The ICE username fragment of an offer: the first, since everything is bundled.
-fn ufrag_of(sdp: &str) -> Option<&str> {
-    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).map(str::trim)
+/// The ICE credentials of an offer: the first, since everything is bundled.
+fn credentials_of(offer: &str) -> Option<FragCredentials> {
+    let value = |name| offer.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+    Some(FragCredentials { ufrag: value("a=ice-ufrag:")?, password: value("a=ice-pwd:")? })
 }
 
 #[cfg(test)]
@@ -213,10 +280,34 @@ mod tests {
 
     #[test]
     fn tags_match_with_and_without_quotes() {
-        for (tags, matches) in
-            [("\"7\"", true), ("7", true), ("*", true), ("\"*\"", true), ("\"6\", \"7\"", true), ("\"77\"", false)]
-        {
-            assert_eq!(matches_tag(&HeaderValue::from_static(tags), "\"7\""), matches, "{tags}");
+        let tag = EntityTag::first(7);
+        for (tags, matches) in [
+            ("\"7.0\"", true),
+            ("7.0", true),
+            ("*", true),
+            ("\"*\"", true),
+            ("\"6.0\", \"7.0\"", true),
+            ("\"7.1\"", false),
+            ("W/\"7.0\"", false),
+            ("", false),
+        ] {
+            assert_eq!(matches_tag(&HeaderValue::from_static(tags), tag), matches, "{tags}");
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_must_be_sdp_where_it_is_told() {
+        for (accept, is_accepted) in [
+            (None, true),
+            (Some("*/*"), true),
+            (Some("text/html, Application/SDP;q=0.5"), true),
+            (Some("application/*"), true),
+            (Some("text/html"), false),
+            (Some("text/*, application/json"), false),
+            (Some("application/sdp; q=0"), false),
+        ] {
+            let headers = accept.map(|accept| (ACCEPT, HeaderValue::from_static(accept))).into_iter().collect();
+            assert_eq!(require_accepted(&headers, SDP).is_ok(), is_accepted, "{accept:?}");
         }
     }
 }

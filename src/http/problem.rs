@@ -53,11 +53,12 @@ impl Problem {
             ErrorCode::BadMessage | ErrorCode::BadSdp | ErrorCode::BadName => (StatusCode::BAD_REQUEST, None),
             ErrorCode::BadState | ErrorCode::NameTaken => (StatusCode::CONFLICT, None),
             ErrorCode::Unauthorized => (StatusCode::UNAUTHORIZED, None),
-            // RFC 9725 §4.4: media sections that cannot be accepted refuse the whole offer.
-            ErrorCode::UnsupportedCodec => (StatusCode::NOT_ACCEPTABLE, None),
+            // RFC 9725 §4.4.3: media sections that cannot be accepted refuse the whole offer.
+            ErrorCode::UnsupportedCodec => (StatusCode::UNPROCESSABLE_ENTITY, None),
             // RFC 9725 §4.5: overload.
             ErrorCode::TooMany => (StatusCode::SERVICE_UNAVAILABLE, Some(BUSY_RETRY_AFTER_S)),
-            ErrorCode::NotLive => (StatusCode::NOT_FOUND, Some(NOT_LIVE_RETRY_AFTER_S)),
+            // draft-ietf-wish-whep-03 §4.2.
+            ErrorCode::NotLive => (StatusCode::CONFLICT, Some(NOT_LIVE_RETRY_AFTER_S)),
             ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         Self { code: Some(code), retry_after_s, ..Self::new(status, detail) }
@@ -141,12 +142,12 @@ mod tests {
     #[tokio::test]
     async fn a_problem_names_its_code_and_when_to_come_back() {
         let response = Problem::signaling(ErrorCode::NotLive, "r/u is not live").into_response();
-        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert_eq!(response.status(), StatusCode::CONFLICT);
         assert_eq!(response.headers()[RETRY_AFTER], "2");
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
         assert_eq!(
             json(response).await,
-            serde_json::json!({"type": "about:blank", "title": "Not Found", "status": 404,
+            serde_json::json!({"type": "about:blank", "title": "Conflict", "status": 409,
                 "detail": "r/u is not live", "code": "not-live"})
         );
     }

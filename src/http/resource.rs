@@ -8,18 +8,22 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::stop::stopped;
 use crate::handle::Session;
 use crate::hub::io::{Command, Door};
-use crate::signal::{BroadcastId, ServerMessage};
+use crate::signal::sdpfrag::FragCredentials;
+use crate::signal::{BroadcastId, ErrorCode, ServerMessage};
 
 /// The most resources at a time.
 pub const RESOURCES_MAX: usize = 10_000;
 
-/// Trickle requests that may wait for one resource.
-const TRICKLES_MAX: usize = 16;
+/// PATCH requests that may wait for one resource.
+const PATCHES_MAX: usize = 16;
+
+/// The request id of an ICE restart: a resource has one under way at a time.
+const RESTART: &str = "restart";
 
 /// 128 random bits, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,18 +79,82 @@ pub struct Resource {
     pub door: Door,
     /// What it publishes or plays.
     pub broadcast: BroadcastId,
-    /// The ICE username fragment of the client's offer: another one is an ICE restart.
-    pub ufrag: Option<String>,
-    /// The tag of its ICE session.
-    pub etag: String,
+    /// The client's ICE credentials: other ones are an ICE restart.
+    pub credentials: Option<FragCredentials>,
+    /// The tag of its ICE session (RFC 9725 §4.3.1).
+    pub etag: EntityTag,
 }
 
-/// Candidates of one trickle request: `None` ends them.
+/// The strong tag of an ICE session: each session has its own, and each restart a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntityTag {
+    session: u64,
+    restarts: u64,
+}
+
+impl EntityTag {
+    /// That of a session's first ICE session.
+    #[must_use]
+    pub fn first(session: u64) -> Self {
+        Self { session, restarts: 0 }
+    }
+
+    fn next(self) -> Self {
+        Self { restarts: self.restarts + 1, ..self }
+    }
+}
+
+impl fmt::Display for EntityTag {
+    /// As it stands in a header, quoted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}.{}\"", self.session, self.restarts)
+    }
+}
+
+/// Candidates of one PATCH: `None` ends them.
 pub type Trickle = Vec<Option<String>>;
 
-/// Why a trickle request was not taken.
+/// What a PATCH asks of a session.
+#[derive(Debug)]
+pub enum Patch {
+    /// Candidates.
+    Trickle(Trickle),
+    /// An ICE restart.
+    Restart(Restart),
+}
+
+/// An ICE restart.
+#[derive(Debug)]
+pub struct Restart {
+    /// The client's new credentials.
+    pub credentials: FragCredentials,
+    /// Its candidates.
+    pub candidates: Trickle,
+    /// Where the outcome goes.
+    pub reply: oneshot::Sender<Result<Restarted, RestartError>>,
+}
+
+/// A restart that the hub has made.
+#[derive(Debug)]
+pub struct Restarted {
+    /// The server's description, with its new credentials.
+    pub answer: String,
+    /// The tag of the new ICE session.
+    pub etag: EntityTag,
+}
+
+/// A restart that was refused: the ICE session that stood goes on.
+#[derive(Debug)]
+pub struct RestartError {
+    /// The kind of refusal.
+    pub code: ErrorCode,
+    /// One line for a person.
+    pub reason: String,
+}
+
+/// Why a PATCH was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrickleError {
+pub enum PatchError {
     /// There is no such resource (any more).
     Gone,
     /// Too many of them wait.
@@ -97,7 +165,7 @@ pub enum TrickleError {
 struct Entry {
     resource: Resource,
     /// Dropping it ends the resource's task, and with it the session.
-    trickles: mpsc::Sender<Trickle>,
+    patches: mpsc::Sender<Patch>,
 }
 
 /// All resources. Cheap to clone.
@@ -114,17 +182,17 @@ impl ResourceTable {
         session: Session,
         stopping: watch::Receiver<bool>,
     ) -> Option<()> {
-        let (trickles, inbox) = mpsc::channel(TRICKLES_MAX);
+        let (patches, inbox) = mpsc::channel(PATCHES_MAX);
         {
             let mut entries = self.lock();
             if entries.len() >= RESOURCES_MAX {
                 return None;
             }
-            entries.insert(id, Entry { resource, trickles });
+            entries.insert(id, Entry { resource, patches });
         }
         let table = self.clone();
         tokio::spawn(async move {
-            keep(session, inbox, stopping).await;
+            keep(&table, id, session, inbox, stopping).await;
             table.lock().remove(&id);
             tracing::debug!(resource = ?id, "a resource is gone");
         });
@@ -137,18 +205,27 @@ impl ResourceTable {
         self.lock().get(&id).map(|entry| entry.resource.clone())
     }
 
-    /// Hands candidates to the resource's session.
+    /// Hands a PATCH to the resource's session.
     ///
     /// # Errors
     ///
-    /// [`TrickleError`]; none was taken.
-    pub fn trickle(&self, id: ResourceId, candidates: Trickle) -> Result<(), TrickleError> {
+    /// [`PatchError`]; it was not taken.
+    pub fn patch(&self, id: ResourceId, patch: Patch) -> Result<(), PatchError> {
         let entries = self.lock();
-        let entry = entries.get(&id).ok_or(TrickleError::Gone)?;
-        entry.trickles.try_send(candidates).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => TrickleError::Busy,
-            mpsc::error::TrySendError::Closed(_) => TrickleError::Gone,
+        let entry = entries.get(&id).ok_or(PatchError::Gone)?;
+        entry.patches.try_send(patch).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => PatchError::Busy,
+            mpsc::error::TrySendError::Closed(_) => PatchError::Gone,
         })
+    }
+
+    /// Notes a new ICE session; `None` when the resource was gone.
+    fn renew(&self, id: ResourceId, credentials: FragCredentials) -> Option<EntityTag> {
+        let mut entries = self.lock();
+        let resource = &mut entries.get_mut(&id)?.resource;
+        resource.credentials = Some(credentials);
+        resource.etag = resource.etag.next();
+        Some(resource.etag)
     }
 
     /// Ends the resource; `false` when it was gone.
@@ -163,29 +240,62 @@ impl ResourceTable {
 }
 
 /// Holds the session until its peer ends, its entry is removed, or the server stops.
-async fn keep(mut session: Session, mut trickles: mpsc::Receiver<Trickle>, mut stopping: watch::Receiver<bool>) {
+async fn keep(
+    table: &ResourceTable,
+    id: ResourceId,
+    mut session: Session,
+    mut patches: mpsc::Receiver<Patch>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut under_way: Option<Restart> = None;
     loop {
         tokio::select! {
-            signal = session.recv() => match signal {
-                None => return,
-                Some(signal) => {
-                    if let ServerMessage::Error { code, message, fatal, .. } = signal.message {
+            signal = session.recv() => {
+                let Some(signal) = signal else { return };
+                let answers_restart = signal.id.as_deref() == Some(RESTART);
+                match signal.message {
+                    ServerMessage::Answer { sdp } if answers_restart => {
+                        let Some(Restart { credentials, candidates, reply }) = under_way.take() else { continue };
+                        let Some(etag) = table.renew(id, credentials) else { return };
+                        trickle(&session, candidates);
+                        // Whoever asked may be gone by now.
+                        let _ = reply.send(Ok(Restarted { answer: sdp, etag }));
+                    }
+                    ServerMessage::Error { code, message, fatal, .. } => {
                         tracing::debug!(session = session.id().0, ?code, message, "an error on a resource");
+                        if let Some(restart) = under_way.take_if(|_| answers_restart) {
+                            let _ = restart.reply.send(Err(RestartError { code, reason: message }));
+                        }
                         if fatal {
                             return;
                         }
                     }
+                    _ => {}
                 }
             },
-            candidates = trickles.recv() => {
-                let Some(candidates) = candidates else { return };
-                for candidate in candidates {
-                    if let Err(error) = session.send(None, Command::Candidate { candidate }) {
-                        tracing::debug!(session = session.id().0, %error, "a trickled candidate was lost");
+            patch = patches.recv(), if under_way.is_none() => match patch {
+                None => return,
+                Some(Patch::Trickle(candidates)) => trickle(&session, candidates),
+                Some(Patch::Restart(restart)) => {
+                    let command = Command::RestartIce { credentials: restart.credentials.clone() };
+                    match session.send(Some(RESTART.to_owned()), command) {
+                        Ok(()) => under_way = Some(restart),
+                        Err(error) => {
+                            let refused = RestartError { code: ErrorCode::TooMany, reason: error.to_string() };
+                            let _ = restart.reply.send(Err(refused));
+                        }
                     }
                 }
-            }
+            },
             () = stopped(&mut stopping) => return,
+        }
+    }
+}
+
+fn trickle(session: &Session, candidates: Trickle) {
+    for candidate in candidates {
+        if let Err(error) = session.send(None, Command::Candidate { candidate }) {
+            tracing::debug!(session = session.id().0, %error, "a trickled candidate was lost");
         }
     }
 }
@@ -194,9 +304,11 @@ async fn keep(mut session: Session, mut trickles: mpsc::Receiver<Trickle>, mut s
 mod tests {
     use super::*;
     use crate::handle::{HubPort, Request, bridge};
+    use crate::signal::Signal;
 
     fn resource() -> Resource {
-        Resource { door: Door::Whip, broadcast: "r/u".parse().unwrap(), ufrag: None, etag: "\"1\"".to_owned() }
+        let etag = EntityTag::first(1);
+        Resource { door: Door::Whip, broadcast: "r/u".parse().unwrap(), credentials: None, etag }
     }
 
     async fn next(port: &mut HubPort) -> Request {
@@ -222,14 +334,55 @@ mod tests {
         let Request::Open { signals: _signals, .. } = next(&mut port).await else { panic!("no session began") };
         table.insert(id, resource(), session, stopping).unwrap();
 
-        table.trickle(id, vec![Some("candidate:1".to_owned()), None]).unwrap();
+        table.patch(id, Patch::Trickle(vec![Some("candidate:1".to_owned()), None])).unwrap();
         for expected in [Some("candidate:1".to_owned()), None] {
             let Request::Command { command, .. } = next(&mut port).await else { panic!("no command") };
             assert_eq!(command, Command::Candidate { candidate: expected });
         }
         assert!(table.remove(id) && !table.remove(id));
         assert!(matches!(next(&mut port).await, Request::Close(_)));
-        assert_eq!(table.trickle(id, Vec::new()), Err(TrickleError::Gone));
+        assert_eq!(table.patch(id, Patch::Trickle(Vec::new())), Err(PatchError::Gone));
+    }
+
+    #[tokio::test]
+    async fn a_restart_renews_the_tag_once_the_hub_has_answered_it() {
+        let (handle, mut port, _recordings) = bridge().unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let (table, id) = (ResourceTable::default(), ResourceId::random().unwrap());
+        let session = handle.open(Door::Whip, [127, 0, 0, 1].into()).unwrap();
+        let Request::Open { signals, .. } = next(&mut port).await else { panic!("no session began") };
+        table.insert(id, resource(), session, stopping).unwrap();
+        let credentials = |ufrag: &str| FragCredentials { ufrag: ufrag.to_owned(), password: "p".repeat(22) };
+        let restart = |ufrag: &str| {
+            let (reply, outcome) = oneshot::channel();
+            let candidates = vec![Some("candidate:1".to_owned())];
+            let restart = Restart { credentials: credentials(ufrag), candidates, reply };
+            table.patch(id, Patch::Restart(restart)).unwrap();
+            outcome
+        };
+        let (first, second) = (restart("refused"), restart("made"));
+        let request = next(&mut port).await;
+        let Request::Command { id: Some(asked), command: Command::RestartIce { .. }, .. } = request else {
+            panic!("a restart is asked for: {request:?}");
+        };
+        assert!(port.requests.try_recv().is_err(), "one at a time");
+        let refusal = ServerMessage::error(ErrorCode::TooMany, "later");
+        signals.send(Box::new(Signal { id: Some(asked), message: refusal })).await.unwrap();
+        assert_eq!(first.await.unwrap().unwrap_err().code, ErrorCode::TooMany);
+        assert_eq!(table.get(id).unwrap(), resource());
+
+        let Request::Command { id: asked, .. } = next(&mut port).await else { panic!("the second restart") };
+        signals
+            .send(Box::new(Signal { id: asked, message: ServerMessage::Answer { sdp: "v=0".into() } }))
+            .await
+            .unwrap();
+        let made = second.await.unwrap().unwrap();
+        assert_eq!((made.answer.as_str(), made.etag.to_string().as_str()), ("v=0", "\"1.1\""));
+        let renewed = table.get(id).unwrap();
+        assert_eq!((renewed.credentials, renewed.etag), (Some(credentials("made")), made.etag));
+        // The candidates follow the restart that they belong to.
+        let request = next(&mut port).await;
+        assert!(matches!(request, Request::Command { command: Command::Candidate { .. }, .. }), "{request:?}");
     }
 
     #[tokio::test]

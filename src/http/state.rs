@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::ice_server::IceServer;
 use super::metrics::{HttpMetrics, Source};
 use super::origin::AllowedOrigin;
 use super::resource::ResourceTable;
@@ -23,6 +24,8 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<AllowedOrigin>,
     /// Where the recordings lie.
     pub record_dir: PathBuf,
+    /// The STUN and TURN servers that clients of WHIP and WHEP are told.
+    pub ice_servers: Vec<IceServer>,
 }
 
 /// Shared by all request handlers. Cheap to clone.
@@ -94,6 +97,12 @@ impl AppState {
     #[must_use]
     pub fn record_dir(&self) -> &Path {
         &self.0.config.record_dir
+    }
+
+    /// The STUN and TURN servers that clients of WHIP and WHEP are told.
+    #[must_use]
+    pub fn ice_servers(&self) -> &[IceServer] {
+        &self.0.config.ice_servers
     }
 
     /// A turn to list the recordings, for as long as it is held.

@@ -22,12 +22,12 @@ pub async fn publish(
 }
 
 /// `PATCH /whip/{room}/{user}/{resource}`.
-pub async fn trickle(
+pub async fn patch(
     State(state): State<AppState>,
     Path(path): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    offer::trickle(&state, Door::Whip, path, request).await
+    offer::patch(&state, Door::Whip, path, request).await
 }
 
 /// `DELETE /whip/{room}/{user}/{resource}`.
@@ -36,4 +36,12 @@ pub async fn delete(
     Path(path): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
     offer::delete(&state, Door::Whip, &path)
+}
+
+/// `GET /whip/{room}/{user}/{resource}`.
+pub async fn get(
+    State(state): State<AppState>,
+    Path(path): Path<(String, String, String)>,
+) -> Result<Response, Problem> {
+    offer::get(&state, Door::Whip, &path)
 }

@@ -9,6 +9,7 @@ use super::histogram::{Histogram, Jitter, Loss, RoundTrip};
 use crate::rtp::codec::{Codec, CodecSet, TrackKind};
 pub use crate::rtp::packet::{MediaPacket, SenderReport};
 use crate::signal::message::RecordingState;
+use crate::signal::sdpfrag::FragCredentials;
 use crate::signal::{BroadcastId, ClientMessage, RoomId, Signal, UserId};
 
 /// One signaling attachment: a WebSocket, or a WHIP or WHEP resource. Never used twice.
@@ -71,6 +72,11 @@ pub enum Command {
     },
     /// The subscriber asks for an ICE restart: an `offer` that carries the request's id.
     Restart,
+    /// A WHIP or WHEP client restarts ICE, and changes nothing else: `answer`, or `error`.
+    RestartIce {
+        /// Its new credentials. Candidates follow by themselves.
+        credentials: FragCredentials,
+    },
     /// The subscriber leaves: `unsubscribed`.
     Unsubscribe,
     /// A trickled remote candidate, or the end of candidates: no reply but an `error`.

@@ -29,11 +29,13 @@ pub mod publisher;
 pub mod rooms;
 pub mod rtc;
 pub mod sessions;
+pub mod standing_offer;
 pub mod subscriber;
 pub mod timers;
 
 mod feedback;
 mod forward;
+mod ice_restart;
 mod lives;
 mod publish;
 mod recordings;
@@ -217,6 +219,7 @@ impl Hub {
             Command::Answer { answer, seq } => self.answer(now, session, id, &answer, seq),
             Command::Select { broadcasts } => self.select(now, session, id, broadcasts),
             Command::Restart => self.restart(now, session, id),
+            Command::RestartIce { credentials } => self.restart_ice(now, session, id, &credentials),
             Command::Unsubscribe => self.unsubscribe(now, session, id),
             Command::Candidate { candidate } => self.candidate(session, candidate.as_deref()),
             Command::Ping => {

@@ -14,6 +14,7 @@ use str0m::{Event as RtcEvent, Input, Output, Rtc, RtcError};
 use super::config::{CLOSING_MAX, DEADLINE, PATH_LOST, SILENCE_MAX};
 use super::io::SessionId;
 use super::publisher::Publisher;
+use super::standing_offer::StandingOffer;
 use super::subscriber::Subscriber;
 use crate::egress::keytap::KeyTap;
 use crate::egress::outlet::{Outlet, OutletKey};
@@ -72,6 +73,8 @@ pub struct Peer {
     pub channels: Vec<(ChannelId, ChannelUse)>,
     /// Candidates that it has trickled.
     pub candidates: usize,
+    /// The offer of a WHIP or WHEP client, which an ICE restart repeats.
+    pub standing: Option<Box<StandingOffer>>,
     /// What it said it can be reached at, for people.
     pub remote_candidates: Vec<String>,
     /// For a connected subscriber: what its media leaves by.
@@ -115,6 +118,7 @@ impl Peer {
             ufrag: String::new(),
             channels: Vec::new(),
             candidates: 0,
+            standing: None,
             remote_candidates: Vec::new(),
             outlet: None,
             tap: None,

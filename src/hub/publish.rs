@@ -12,11 +12,12 @@ use str0m::media::{Media, MediaKind, Mid};
 use super::Hub;
 use super::broadcasts::{Broadcast, Track};
 use super::error::Refusal;
-use super::io::SessionId;
+use super::io::{Door, SessionId};
 use super::keys::{BroadcastKey, PeerKey, TimerOwner};
 use super::peer::{Peer, Role, guard};
 use super::publisher::Publisher;
 use super::rtc::codec_of;
+use super::standing_offer::StandingOffer;
 use crate::rtp::codec::{Codec, TrackKind};
 use crate::signal::answer::{candidates, m_lines, with_start_bitrate};
 use crate::signal::foreign::{Foreign, OfferOptions, Role as Side};
@@ -48,16 +49,22 @@ impl Hub {
         if tracks.iter().all(Option::is_none) {
             return Err(no_codec(&offer));
         }
+        let by_whip = self.sessions.get(session).is_some_and(|entry| entry.door == Door::Whip);
+        if by_whip {
+            check_whole(&rtc, &offer, &answer)?;
+        }
         if let Some(older) = taken_over {
             self.end_broadcast(now, older, LeaveReason::Replaced);
         }
         let answer = self.finish_answer(&offer, &answer);
+        let remote_candidates = candidates(offer.sdp());
         let recording = self.config.record && self.is_recordable(&tracks);
 
         let key = self.broadcasts.insert(Broadcast::new(broadcast.clone(), now));
         let role = Role::Publisher(Publisher { broadcast: key, m_lines: m_lines(offer.sdp()) });
         let mut peer = Peer::new(rtc, session, role, now);
-        peer.remote_candidates = candidates(offer.sdp());
+        peer.remote_candidates = remote_candidates;
+        peer.standing = by_whip.then(|| Box::new(StandingOffer::new(offer)));
         let peer = self.admit(now, session, peer);
         if let Some(entry) = self.broadcasts.get_mut(key) {
             entry.publisher = Some(peer);
@@ -192,6 +199,23 @@ pub(super) fn no_codec(offer: &Foreign) -> Refusal {
     };
     let code = if offer.has_media() { ErrorCode::UnsupportedCodec } else { ErrorCode::BadSdp };
     Refusal::new(code, reason)
+}
+
+/// What a WHIP client offers is taken whole or not at all: half of a broadcast misleads who sends it (RFC 9725 §4.4.2 and
+/// §4.4.3). Browsers' WebSocket sessions may offer more than is taken, and are told what became of it.
+fn check_whole(rtc: &Rtc, offer: &Foreign, answer: &str) -> Result<(), Refusal> {
+    if offer.is_rejected_in_part(answer) {
+        let reason = "an m-line of the offer has no codec in common: offer Opus, and one of the video codecs that this server \
+            accepts";
+        return Err(Refusal::new(ErrorCode::UnsupportedCodec, reason));
+    }
+    for kind in [MediaKind::Audio, MediaKind::Video] {
+        let receives = |media: &Media| media.kind() == kind && !media.disabled() && media.direction().is_receiving();
+        if medias(rtc, answer).filter(|(_, media)| receives(media)).count() > 1 {
+            return Err(Refusal::bad_sdp("a broadcast has one track of audio and one of video at most"));
+        }
+    }
+    Ok(())
 }
 
 /// The m-lines of an answer as str0m wrote it, in their order.

@@ -17,6 +17,7 @@ use super::line::{Attachment, Line, LineRef};
 use super::peer::{Peer, Role};
 use super::publish::{accept, medias, no_codec};
 use super::rtc::extension_ids;
+use super::standing_offer::StandingOffer;
 use super::subscriber::{Offer, Subscriber, Wanted};
 use crate::egress::fanout::Target;
 use crate::egress::stream::{Stream, StreamSetup};
@@ -88,6 +89,7 @@ impl Hub {
         let sdp = offer.answer(&answer);
         let mut peer = Peer::new(rtc, session, Role::Subscriber(Box::new(subscriber)), now).tapped(tap);
         peer.remote_candidates = candidates(offer.sdp());
+        peer.standing = Some(Box::new(StandingOffer::new(offer)));
         let key = self.admit(now, session, peer);
         self.rooms.enter(&broadcast.room, key);
         if let Some(peer) = self.peers.get_mut(key) {

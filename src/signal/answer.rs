@@ -63,6 +63,21 @@ fn compact_candidate(value: &str) -> Option<String> {
     Some(format!("{kind} {} {address}:{port}", protocol.to_ascii_lowercase()))
 }
 
+/// A candidate of ours without the ufrag that it may end with: a client that restarts ICE by PATCH puts new credentials into
+/// the answer it has, and the ufrag in the candidates would stay the old one.
+pub(super) fn without_ufrag(candidate: &str) -> String {
+    let mut words = candidate.split(' ');
+    let mut kept: Vec<&str> = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "ufrag" {
+            let _ = words.next();
+        } else {
+            kept.push(word);
+        }
+    }
+    kept.join(" ")
+}
+
 /// The answer with a start bitrate for each video codec, which libwebrtc's senders follow: without it they feel their way up
 /// from a small picture for many seconds. 0 changes nothing.
 #[must_use]
@@ -118,6 +133,21 @@ fn has_fmtp(section: &Section<'_>, payload_type: &str) -> bool {
     section.values("fmtp").any(|value| value.split(' ').next() == Some(payload_type))
 }
 
+/// The answer with `a=rtcp-mux-only` in each m-section that has `a=rtcp-mux`, as RFC 9725 §4.4.1 asks of endpoints. Others are
+/// not told: RFC 8858 §4.3 leaves it out of answers.
+#[must_use]
+pub fn with_rtcp_mux_only(answer: &str) -> String {
+    let mut out = String::with_capacity(answer.len() + 64);
+    for line in answer.lines() {
+        out.push_str(line);
+        out.push_str("\r\n");
+        if line == "a=rtcp-mux" {
+            out.push_str("a=rtcp-mux-only\r\n");
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +189,19 @@ mod tests {
             .replace("profile-level-id=42e01f", "profile-level-id=42e01f;x-google-start-bitrate=2500");
         assert_eq!(with_start_bitrate(ANSWER, 2500), expected);
         assert_eq!(with_start_bitrate(ANSWER, 0), ANSWER);
+    }
+
+    #[test]
+    fn candidates_of_an_answer_name_no_ufrag() {
+        assert_eq!(without_ufrag("1 1 udp 9 192.0.2.1 8189 typ host ufrag abcd"), "1 1 udp 9 192.0.2.1 8189 typ host");
+        assert_eq!(without_ufrag("1 1 udp 9 192.0.2.1 8189 typ host"), "1 1 udp 9 192.0.2.1 8189 typ host");
+    }
+
+    #[test]
+    fn exclusive_multiplexing_is_told_where_there_is_multiplexing() {
+        let answer = ANSWER.replace("a=mid:v\r\n", "a=mid:v\r\na=rtcp-mux\r\n");
+        let expected = ANSWER.replace("a=mid:v\r\n", "a=mid:v\r\na=rtcp-mux\r\na=rtcp-mux-only\r\n");
+        assert_eq!(with_rtcp_mux_only(&answer), expected);
     }
 
     proptest! {

@@ -8,11 +8,14 @@
 
 use std::fmt::Write as _;
 
+use super::answer::without_ufrag;
 pub use super::answer::{answer_has_no_media, candidates, rejected_mids, rejected_video, with_start_bitrate};
+use super::formats;
 use super::mids::Mids;
 use super::payload_types;
 pub use super::sdp::{CANDIDATES_MAX, M_LINES_MAX, SDP_MAX_BYTES, SdpError};
 use super::sdp::{Section, Text};
+use super::sdpfrag::FragCredentials;
 
 /// A payload type for an m-line that has none that can be used: it stands in its place, matches no codec, and is rejected.
 const PLACEHOLDER: &str = "127";
@@ -96,6 +99,30 @@ impl Foreign {
         &self.sdp
     }
 
+    /// The offer once more, with other ICE credentials and without candidates: an ICE restart that changes nothing else
+    /// (RFC 9725 §4.3.3).
+    #[must_use]
+    pub fn restarted(&self, credentials: &FragCredentials) -> Self {
+        let mut sdp = String::with_capacity(self.sdp.len());
+        for line in self.sdp.lines() {
+            match line.split_once(':').map_or(line, |(name, _)| name) {
+                "a=ice-ufrag" => push(&mut sdp, format_args!("a=ice-ufrag:{}", credentials.ufrag)),
+                "a=ice-pwd" => push(&mut sdp, format_args!("a=ice-pwd:{}", credentials.password)),
+                "a=candidate" | END_OF_CANDIDATES => {}
+                _ => push(&mut sdp, format_args!("{line}")),
+            }
+        }
+        Self { sdp, ..self.clone() }
+    }
+
+    /// Whether audio or video that was offered is rejected by the engine's answer.
+    #[must_use]
+    pub fn is_rejected_in_part(&self, answer: &str) -> bool {
+        let text = Text::split(answer);
+        let mut pairs = self.lines.iter().zip(&text.media);
+        pairs.any(|(offered, answered)| offered.offers_media && answered.has_port_0())
+    }
+
     /// Whether audio or video is offered, and not data channels alone.
     #[must_use]
     pub fn has_media(&self) -> bool {
@@ -139,7 +166,7 @@ impl Foreign {
                 }
             }
             if index == home {
-                for candidate in candidates.drain(..) {
+                for candidate in candidates.drain(..).map(without_ufrag) {
                     push(&mut out, format_args!("a=candidate:{candidate}"));
                 }
                 if text.media.iter().any(|section| section.lines.contains(&END_OF_CANDIDATES)) {
@@ -281,12 +308,7 @@ fn rebuild_section(
         push_attributes(out, section, &[], true, candidates_left);
         return Ok(());
     }
-    let mut formats: Vec<&str> = Vec::with_capacity(section.formats.len());
-    for format in &section.formats {
-        if has_rtpmap(section, format) && !formats.contains(format) {
-            formats.push(format);
-        }
-    }
+    let mut formats = formats::readable(section);
     let has_none = formats.is_empty();
     if has_none {
         formats.push(PLACEHOLDER);
@@ -344,25 +366,6 @@ fn fit_direction(direction: &'static str, side: Side<'_>) -> &'static str {
     }
 }
 
-/// Whether a payload type has an a=rtpmap that the engine reads.
-fn has_rtpmap(section: &Section<'_>, format: &str) -> bool {
-    format.parse::<u8>().is_ok_and(|payload_type| payload_type < 128)
-        && section
-            .values("rtpmap")
-            .any(|map| map.split_once(' ').is_some_and(|(id, codec)| id == format && is_codec(codec)))
-}
-
-/// `<name>/<clock rate>[/<channels>]`
-fn is_codec(codec: &str) -> bool {
-    let mut parts = codec.split('/');
-    parts.next().is_some_and(|name| !name.is_empty())
-        && parts
-            .next()
-            .is_some_and(|rate| !rate.starts_with('+') && rate.parse::<u32>().is_ok_and(|rate_hz| rate_hz > 0))
-        && parts.next().is_none_or(|channels| channels.parse::<u8>().is_ok())
-        && parts.next().is_none()
-}
-
 /// Writes the a= lines of a section that mean something to the engine; everything else it has (b=, i=, c=, k=) is left out.
 fn push_attributes(
     out: &mut String,
@@ -383,9 +386,9 @@ fn push_attributes(
             "a=setup" if std::mem::replace(&mut has_setup, true) => {}
             "a=rtpmap" => {
                 let (payload_type, codec) = value.split_once(' ').unwrap_or((value, ""));
-                if formats.contains(&payload_type) && is_codec(codec) && !mapped.contains(&payload_type) {
+                if formats.contains(&payload_type) && formats::is_codec(codec) && !mapped.contains(&payload_type) {
                     mapped.push(payload_type);
-                    push(out, format_args!("a=rtpmap:{payload_type} {}", fit_codec(codec)));
+                    push(out, format_args!("a=rtpmap:{payload_type} {}", formats::fit_codec(codec)));
                 }
             }
             // RFC 4585 §4.2: a feedback message for every payload type.
@@ -402,11 +405,6 @@ fn push_attributes(
             }
         }
     }
-}
-
-/// `OPUS/48000` lacks its channels, which are always two (RFC 7587 §7).
-fn fit_codec(codec: &str) -> &str {
-    if codec.eq_ignore_ascii_case("opus/48000") { "opus/48000/2" } else { codec }
 }
 
 /// Whether an a= line is handed on: not one that offers several layers, which are answered with one (without the rid

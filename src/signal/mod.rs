@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod foreign;
+mod formats;
 pub mod id;
 pub mod message;
 mod mids;

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::sdp::{CANDIDATES_MAX, M_LINES_MAX};
+use super::sdp::{CANDIDATES_MAX, M_LINES_MAX, Text};
 
 /// The media type of a fragment.
 pub const SDPFRAG_MEDIA_TYPE: &str = "application/trickle-ice-sdpfrag";
@@ -52,6 +52,12 @@ pub struct SdpFrag {
     pub candidates: Vec<String>,
     /// Whether no more candidates come.
     pub end_of_candidates: bool,
+    /// `a=ice-lite`.
+    pub lite: bool,
+    /// The value of `a=ice-options`.
+    pub options: Option<String>,
+    /// The value of `a=group`.
+    pub group: Option<String>,
 }
 
 /// ICE credentials.
@@ -119,6 +125,9 @@ impl SdpFrag {
                     frag.candidates.push(value.to_owned());
                 }
                 ("a", ("end-of-candidates", _)) => frag.end_of_candidates = true,
+                ("a", ("ice-lite", _)) => frag.lite = true,
+                ("a", ("ice-options", options)) => frag.options = Some(options.to_owned()),
+                ("a", ("group", group)) => frag.group = Some(group.to_owned()),
                 _ => {}
             }
         }
@@ -131,6 +140,24 @@ impl SdpFrag {
             return Err(SdpFragError::Empty);
         }
         Ok(frag)
+    }
+
+    /// What an answer of ours says of ICE: with it an ICE restart is answered (RFC 9725 §4.3.3). `None` when it says nothing.
+    #[must_use]
+    pub fn of_answer(answer: &str) -> Option<Self> {
+        let text = Text::split(answer);
+        let first = |name| text.all_values(name).next().map(str::to_owned);
+        let credentials = FragCredentials { ufrag: first("ice-ufrag")?, password: first("ice-pwd")? };
+        let home = text.media.iter().find(|section| !section.has_port_0())?;
+        Some(Self {
+            credentials: Some(credentials),
+            m_lines: vec![FragMLine { kind: home.kind.to_owned(), mid: home.mid().map(str::to_owned) }],
+            candidates: text.all_values("candidate").map(|value| format!("candidate:{value}")).collect(),
+            end_of_candidates: true,
+            lite: answer.lines().any(|line| line == "a=ice-lite"),
+            options: first("ice-options"),
+            group: text.session_values("group").next().map(str::to_owned),
+        })
     }
 }
 
@@ -147,6 +174,15 @@ fn note_credential(known: &mut Option<String>, value: &str) -> Result<(), SdpFra
 impl fmt::Display for SdpFrag {
     /// Writes the fragment: credentials for the session, candidates under the first m-line, to which all are bundled.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lite {
+            f.write_str("a=ice-lite\r\n")?;
+        }
+        if let Some(options) = &self.options {
+            write!(f, "a=ice-options:{options}\r\n")?;
+        }
+        if let Some(group) = &self.group {
+            write!(f, "a=group:{group}\r\n")?;
+        }
         if let Some(credentials) = &self.credentials {
             write!(f, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", credentials.ufrag, credentials.password)?;
         }
@@ -198,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_says_of_ice_what_a_restart_is_answered_with() {
+        let answer = "v=0\r\na=ice-lite\r\na=group:BUNDLE 1\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n\
+            m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=ice-ufrag:abcd\r\na=ice-pwd:secret\r\na=ice-options:trickle\r\na=mid:1\r\n\
+            a=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\n";
+        let frag = SdpFrag::of_answer(answer).unwrap();
+        let expected = "a=ice-lite\r\na=ice-options:trickle\r\na=group:BUNDLE 1\r\na=ice-ufrag:abcd\r\na=ice-pwd:secret\r\n\
+            m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:1\r\na=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\na=end-of-candidates\r\n";
+        assert_eq!(frag.to_string(), expected);
+        assert_eq!(SdpFrag::of_answer("v=0\r\n"), None);
+    }
+
+    #[test]
     fn line_feeds_alone_and_session_level_candidates_are_taken() {
         let frag = SdpFrag::parse("a=candidate:1 1 udp 1 192.0.2.1 1 typ host\n\n").unwrap();
         assert_eq!((frag.candidates.len(), frag.end_of_candidates, frag.credentials), (1, false, None));
@@ -232,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_panic_and_what_is_read_is_written_the_same(
-            text in "(a=ice-ufrag:ab\r\n|a=ice-pwd:cd\r\n|m=video 9 x 0\n|a=mid:[a-c]{1,2}\r\n|a=candidate:[0-9 a-z.]{0,30}\r\n|a=end-of-candidates\r\n|.=[ -~]{0,6}\r\n){0,12}",
+            text in "(a=ice-ufrag:ab\r\n|a=ice-pwd:cd\r\n|m=video 9 x 0\n|a=mid:[a-c]{1,2}\r\n|a=candidate:[0-9 a-z.]{0,30}\r\n|a=end-of-candidates\r\n|a=ice-lite\r\n|a=ice-options:[a-z ]{1,9}\r\n|a=group:BUNDLE [a-c]\r\n|.=[ -~]{0,6}\r\n){0,12}",
         ) {
             if let Ok(frag) = SdpFrag::parse(&text) {
                 prop_assert_eq!(SdpFrag::parse(&frag.to_string()), Ok(frag));

@@ -108,7 +108,7 @@ async fn preflights_of_allowed_pages_are_answered_in_full() {
             ("Access-Control-Request-Headers", "content-type,authorization,if-match"),
         ];
         let preflight = server.request("OPTIONS", path, &headers, b"").await;
-        assert_eq!((preflight.status, preflight.body.len()), (204, 0), "{path}");
+        assert!(matches!(preflight.status, 200 | 204) && preflight.body.is_empty(), "{path}: {preflight:?}");
         assert_eq!(preflight.header("access-control-allow-origin"), Some("https://anyone.example"));
         for method in ["GET", "POST", "PATCH", "DELETE"] {
             assert!(preflight.header("access-control-allow-methods").unwrap().contains(method), "{method}");

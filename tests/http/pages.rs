@@ -49,9 +49,9 @@ async fn every_error_is_a_problem() {
         ("PUT", "/healthz", "GET"),
         ("POST", "/metrics", "GET"),
         ("POST", "/ws", "GET"),
-        ("GET", "/whip/r/u", "POST"),
+        ("PUT", "/whip/r/u", "POST"),
         ("PUT", "/whep/r/u", "POST"),
-        ("GET", "/whip/r/u/0123456789abcdef0123456789abcdef", "DELETE"),
+        ("PUT", "/whip/r/u/0123456789abcdef0123456789abcdef", "DELETE"),
     ] {
         let refused = server.request(method, path, &[], b"").await;
         refused.problem(405);
