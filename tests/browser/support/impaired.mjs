@@ -27,6 +27,8 @@ const FRAMES_KEPT = 0.9;
 /** Frames on their way, held until an earlier one is repaired, and those between two readings of statistics. */
 const FRAMES_IN_FLIGHT = 20;
 const FREEZES_MAX = 2;
+/** Over two bad paths, one after the other, a packet may have to be sent again twice before it is there. */
+const FREEZES_OF_BOTH_PATHS_MAX_PER_MINUTE = 3;
 /**
  * By how much loss and repair may part picture and sound, beside the clean path: sound that is earlier by less goes unnoticed
  * (ITU-R BT.1359). How far they are apart over the clean path is the browsers' doing, who draw and encode without a
@@ -83,7 +85,8 @@ export async function watchImpaired(stage, { codec, span_ms, broadcasterToo = fa
       assert.ok(video.packetsLost > 0 && video.nackCount > 0, `${name}: ${video.packetsLost} packets lost, ${video.nackCount} NACKs`);
       assert.ok(video.retransmittedPacketsReceived === undefined || video.retransmittedPacketsReceived > 0, `${name}: nothing came again`);
     }
-    assert.ok(freezes <= FREEZES_MAX, `${name}: ${freezes} freezes`);
+    const freezesMax = broadcasterToo ? Math.ceil(kept.span_ms / 60_000 * FREEZES_OF_BOTH_PATHS_MAX_PER_MINUTE) : FREEZES_MAX;
+    assert.ok(freezes <= freezesMax, `${name}: ${freezes} freezes`);
     assert.ok(marks.length >= kept.span_ms / 4000, `${name}: ${marks.length} flashes with their beeps`);
     const [apart_ms, clean_ms] = [marks, viewers[0].marks].map((all) => Math.round(median(all)));
     assert.ok(marks.length < FEW_MARKS || Math.abs(clean_ms) <= APART_MAX_MS, `the picture is ${clean_ms} ms after the sound over the clean path`);
@@ -92,7 +95,8 @@ export async function watchImpaired(stage, { codec, span_ms, broadcasterToo = fa
   }
   const repaired = gained('onair_rtx_sent_packets_total');
   assert.ok(repaired > 0);
-  assert.ok(gained('onair_repair_missed_packets_total') <= repaired * MISSED_MAX);
+  // What the server itself still waits for, it cannot send again; it goes to the viewers when it comes.
+  assert.ok(broadcasterToo || gained('onair_repair_missed_packets_total') <= repaired * MISSED_MAX);
   assert.equal(gained('onair_repair_capped_total'), 0);
   assert.equal(gained('onair_rtcp_refused_total'), 0);
   assert.ok(gained('onair_pli_received_total') <= Math.ceil(watched_s / 60 * KEYFRAME_REQUESTS_PER_MINUTE_MAX));
