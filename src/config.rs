@@ -17,7 +17,7 @@ use crate::http::origin::AllowedOrigin;
 use crate::hub::config::IceRole;
 use crate::net::addresses::PublicIp;
 
-pub use values::{LogFilter, Rate, Size, VideoCodecs};
+pub use values::{LogFilter, Rate, Size, Span, VideoCodecs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,6 +94,15 @@ pub struct Config {
     #[arg(long, env = "ONAIR_RECORD_MIN_FREE", value_name = "SIZE", default_value = "1GiB", hide_env_values = true)]
     #[arg(help_heading = "Recording")]
     pub record_min_free: Size,
+
+    /// Remove recordings so long after they were finished, like 30d or 12h; for ever without it
+    #[arg(long, env = "ONAIR_RECORD_KEEP", value_name = "TIME", hide_env_values = true, help_heading = "Recording")]
+    pub record_keep: Option<Span>,
+
+    /// Remove the oldest recordings when all together are bigger, like 100G
+    #[arg(long, env = "ONAIR_RECORD_MAX_SIZE", value_name = "SIZE", hide_env_values = true)]
+    #[arg(help_heading = "Recording")]
+    pub record_max_size: Option<Size>,
 
     /// The ffmpeg binary
     #[arg(long, env = "ONAIR_FFMPEG", value_name = "PATH", default_value = "ffmpeg", hide_env_values = true)]

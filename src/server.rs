@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Config, LogFormat, RecordMode};
+use crate::config::{Config, LogFormat, RecordMode, Size, Span};
 use crate::handle::{HandleError, HubHandle, bridge};
 use crate::http::listener;
 use crate::http::metrics::{Sample, Source};
@@ -23,7 +23,7 @@ use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::driver::Driver;
 use crate::net::metrics::NetMetrics;
-use crate::record::{Recorder, RecorderConfig, RecorderMetrics};
+use crate::record::{Recorder, RecorderConfig, RecorderMetrics, Retention};
 use crate::rtp::codec::CodecSet;
 use crate::rtp::ntp::WallClock;
 
@@ -91,6 +91,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                 dir: config.record_dir.clone(),
                 ffmpeg: config.ffmpeg.clone(),
                 min_free_bytes: config.record_min_free.bytes(),
+                retention: Retention {
+                    keep: config.record_keep.map(Span::duration),
+                    max_bytes: config.record_max_size.map(Size::bytes),
+                },
             };
             Some(Recorder::start(recorder_config, handle.clone(), new_recordings).await?)
         }
@@ -158,6 +162,11 @@ fn recorder_samples(recorder: &RecorderMetrics) -> Vec<Sample> {
             "onair_recording_dropped_packets",
             "Packets that are in no recording",
             recorder.packets_dropped,
+        ),
+        Sample::counter(
+            "onair_recordings_removed",
+            "Recordings removed because they were not to be kept any longer",
+            recorder.removed,
         ),
     ]
 }

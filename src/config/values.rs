@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
@@ -54,6 +55,41 @@ impl FromStr for Size {
         })
         .map(Self)
         .ok_or_else(|| "a size is a number of bytes with or without a unit, like 500M or 1GiB".to_owned())
+    }
+}
+
+/// A length of time: `30d`, `12h`, `90m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(Duration);
+
+impl Span {
+    /// As a duration.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = scaled(text, |unit| {
+            Some(match unit {
+                "s" => 1,
+                "m" | "min" => 60,
+                "h" => 3_600,
+                "d" => 86_400,
+                "w" => 604_800,
+                _ => return None,
+            })
+        });
+        let seconds = seconds.ok_or_else(|| "a time is a number with a unit, like 30d, 12h or 90m".to_owned())?;
+        if seconds == 0 {
+            Err("a time is longer than nothing".to_owned())
+        } else {
+            Ok(Self(Duration::from_secs(seconds)))
+        }
     }
 }
 
@@ -188,6 +224,16 @@ mod tests {
         }
         for text in ["", "-1", "GiB", "1..5G", "1.G", "1.5.5", "12 parsecs", "99999999999999999999", "99999999TiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("30d", 2_592_000), ("12h", 43_200), ("90 min", 5_400), ("1.5w", 907_200), ("5s", 5)] {
+            assert_eq!(text.parse::<Span>().map(Span::duration), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "30", "0d", "-1d", "1 month", "d"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }
 

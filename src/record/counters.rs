@@ -19,6 +19,8 @@ pub struct RecorderMetrics {
     pub packets: u64,
     /// Packets lost on the way, dropped with the broken picture they belonged to, or because ffmpeg was too slow.
     pub packets_dropped: u64,
+    /// Recordings removed because they were not to be kept any longer.
+    pub removed: u64,
 }
 
 /// One counter.
@@ -51,6 +53,8 @@ pub struct Counters {
     pub packets: Counter,
     /// Packets lost or dropped.
     pub packets_dropped: Counter,
+    /// Recordings removed.
+    pub removed: Counter,
 }
 
 impl Counters {
@@ -63,6 +67,7 @@ impl Counters {
             running: self.started.get().saturating_sub(self.ended.get()),
             packets: self.packets.get(),
             packets_dropped: self.packets_dropped.get(),
+            removed: self.removed.get(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::counters::Counters;
 use super::ffmpeg::FfmpegError;
 use super::files::RecordingPath;
 use super::finish::{FinishError, complete};
+use super::retention::Retention;
 use super::segment::{Ending, Segment};
 use crate::handle::HubHandle;
 use crate::hub::io::{Order, RecordingId};
@@ -34,6 +35,8 @@ pub struct RecorderConfig {
     pub ffmpeg: PathBuf,
     /// Below this much free space nothing is recorded.
     pub min_free_bytes: u64,
+    /// What is kept of what was recorded.
+    pub retention: Retention,
 }
 
 /// Held by each task that must end before the recorder has.

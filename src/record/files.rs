@@ -24,7 +24,7 @@ pub const PART: &str = ".part.mp4";
 const TEMPORARY: &str = ".tmp";
 
 /// What a finished file's name ends with.
-const FINAL: &str = ".mp4";
+pub const FINAL: &str = ".mp4";
 
 /// The file whose lock keeps two servers apart. No room can have this name.
 const LOCK: &str = ".onair.lock";

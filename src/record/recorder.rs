@@ -5,7 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -15,6 +15,7 @@ use super::desk::{Desk, RecorderConfig, Token, stopped};
 use super::files::{self, DirectoryLock, RecordingPath};
 use super::finish::{FinishError, complete};
 use super::probe::{Ability, probe};
+use super::retention::{self, Cause, Removed};
 use super::session::Session;
 use super::space;
 use crate::handle::{HubHandle, NewRecording};
@@ -80,6 +81,9 @@ impl Recorder {
             tokio::spawn(complete_left(Arc::clone(&desk), token.clone(), left));
         }
         tokio::spawn(watch_space(Arc::clone(&desk), space_sender));
+        if !desk.config.retention.is_endless() {
+            tokio::spawn(keep_to_retention(Arc::clone(&desk)));
+        }
         tokio::spawn(supervise(Arc::clone(&desk), token, new_recordings));
         Ok(Self { desk, codecs, stop, ended, _lock: lock })
     }
@@ -148,6 +152,34 @@ async fn watch_space(desk: Arc<Desk>, space: watch::Sender<bool>) {
         if is_enough != was_enough {
             space.send_replace(is_enough);
             desk.tell_recordable(is_enough);
+        }
+    }
+}
+
+/// Removes recordings that are not to be kept, now and then.
+async fn keep_to_retention(desk: Arc<Desk>) {
+    let mut stop = desk.stop.clone();
+    let mut ticks = interval(retention::INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            _ = ticks.tick() => {}
+        }
+        let (dir, kept) = (desk.config.dir.clone(), desk.config.retention);
+        let swept = tokio::task::spawn_blocking(move || retention::sweep(&dir, kept, SystemTime::now())).await;
+        match swept.map_err(io::Error::other).and_then(|swept| swept) {
+            Ok(removed) => {
+                for Removed { name, bytes, cause } in removed {
+                    let why = match cause {
+                        Cause::Age => "older than --record-keep",
+                        Cause::Size => "more than --record-max-size",
+                    };
+                    tracing::info!(file = %name, bytes, why, "recording removed");
+                    desk.counters.removed.add(1);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the recordings cannot be looked through"),
         }
     }
 }

@@ -205,3 +205,25 @@ async fn a_full_disk_is_not_written_to() {
     assert!(recordable.iter().all(|codecs| codecs.is_empty()) && !recordable.is_empty());
     assert_eq!(list(&dir).unwrap(), []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_to_be_kept_goes_and_the_server_says_how_much() {
+    let dir = empty_dir("retention");
+    let old = dir.join("room/user/20250102-030405.mp4");
+    std::fs::create_dir_all(old.parent().unwrap()).unwrap();
+    std::fs::write(&old, "a recording").unwrap();
+    std::fs::write(dir.join("room/user/notes.txt"), "no recording").unwrap();
+    let mut config = config(&dir);
+    config.retention.max_bytes = Some(10);
+    let stage = Stage::with(config).await.unwrap();
+    let (recorder, _port) = (stage.recorder, stage.port);
+    let gone = async {
+        while recorder.metrics().removed == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it is removed");
+    assert!(!old.exists());
+    assert!(dir.join("room/user/notes.txt").exists());
+    recorder.finish(Duration::from_secs(30)).await;
+}

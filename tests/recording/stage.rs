@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use onair::handle::{HubPort, NewRecording, RECORDING_PACKETS_MAX, Request, bridge};
 use onair::hub::io::{MediaPacket, Order, RecordingId, TrackInfo};
-use onair::record::{RecordError, Recorder, RecorderConfig};
+use onair::record::{RecordError, Recorder, RecorderConfig, Retention};
 use onair::rtp::codec::{Codec, CodecSet};
 use onair::signal::message::RecordingState;
 use tokio::sync::mpsc;
@@ -48,7 +48,7 @@ pub fn empty_dir(name: &str) -> PathBuf {
 /// A recorder without a limit, with the ffmpeg that the server's own variable names.
 pub fn config(dir: &Path) -> RecorderConfig {
     let ffmpeg = std::env::var_os("ONAIR_FFMPEG").unwrap_or_else(|| "ffmpeg".into());
-    RecorderConfig { dir: dir.to_owned(), ffmpeg: ffmpeg.into(), min_free_bytes: 0 }
+    RecorderConfig { dir: dir.to_owned(), ffmpeg: ffmpeg.into(), min_free_bytes: 0, retention: Retention::default() }
 }
 
 impl Stage {

@@ -1,0 +1,187 @@
+//! How long finished recordings are kept, and how much of the disk they may take.
+//!
+//! **Invariant:** only finished recordings are removed, the oldest first, and nothing that is not a recording.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+
+use super::files::{FINAL, PART, began, find};
+
+/// How often the directory is looked through.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Directory entries looked at, at most: what lies beyond is looked at when some of those are gone.
+const ENTRIES_MAX: usize = 1_000_000;
+
+/// What is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// For how long after it was finished. `None`: for ever.
+    pub keep: Option<Duration>,
+    /// How many bytes all recordings may take together, those that grow included. `None`: as many as there are.
+    pub max_bytes: Option<u64>,
+}
+
+impl Retention {
+    /// Whether everything is kept.
+    pub fn is_endless(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// Why a recording goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It was kept long enough.
+    Age,
+    /// All together are too big.
+    Size,
+}
+
+/// A recording that was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// Its path below the root.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// A recording as it lies there.
+#[derive(Debug, Clone)]
+struct Entry {
+    name: String,
+    began: (OffsetDateTime, u32),
+    changed: SystemTime,
+    bytes: u64,
+    grows: bool,
+}
+
+/// Removes what is not to be kept. It reads the disk: call it where that may block.
+///
+/// # Errors
+///
+/// Where `root` cannot be read. A file that cannot be removed is logged, and tried again the next time.
+pub fn sweep(root: &Path, retention: Retention, now: SystemTime) -> io::Result<Vec<Removed>> {
+    let entries = find(root, ENTRIES_MAX)?.into_iter().filter_map(|found| {
+        let began = began(&found.file_name).filter(|_| found.file_name.ends_with(FINAL))?;
+        let name = format!("{}/{}", found.broadcast, found.file_name);
+        let metadata = fs::symlink_metadata(root.join(&name)).ok().filter(fs::Metadata::is_file)?;
+        let changed = metadata.modified().ok()?;
+        Some(Entry { grows: name.ends_with(PART), name, began, changed, bytes: metadata.len() })
+    });
+    let doomed = doomed(entries.collect(), retention, now);
+    Ok(doomed.into_iter().filter(|removed| remove(root, removed)).collect())
+}
+
+fn remove(root: &Path, removed: &Removed) -> bool {
+    let result = fs::remove_file(root.join(&removed.name));
+    if let Err(error) = &result
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, file = %removed.name, "a recording that is not to be kept cannot be removed");
+    }
+    result.is_ok()
+}
+
+/// What is not to be kept of all that is there.
+fn doomed(mut entries: Vec<Entry>, retention: Retention, now: SystemTime) -> Vec<Removed> {
+    entries.sort_by(|a, b| a.began.cmp(&b.began).then_with(|| a.name.cmp(&b.name)));
+    let mut total_bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    let mut doomed = Vec::new();
+    for entry in entries.into_iter().filter(|entry| !entry.grows) {
+        // A file from the future is young.
+        let age = now.duration_since(entry.changed).unwrap_or_default();
+        let cause = if retention.keep.is_some_and(|keep| age > keep) {
+            Cause::Age
+        } else if retention.max_bytes.is_some_and(|max_bytes| total_bytes > max_bytes) {
+            Cause::Size
+        } else {
+            continue;
+        };
+        total_bytes = total_bytes.saturating_sub(entry.bytes);
+        doomed.push(Removed { name: entry.name, bytes: entry.bytes, cause });
+    }
+    doomed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn now() -> SystemTime {
+        SystemTime::from(datetime!(2026-02-10 00:00 UTC))
+    }
+
+    /// One that began so many days ago and took an hour.
+    fn entry(days: u32, bytes: u64, name: &str) -> Entry {
+        let began = now() - DAY * days;
+        let changed = began + Duration::from_secs(3600);
+        let name = format!("room/user/{name}");
+        Entry { grows: name.ends_with(PART), name, began: (OffsetDateTime::from(began), 1), changed, bytes }
+    }
+
+    fn names(entries: &[Entry], retention: Retention) -> Vec<(String, Cause)> {
+        let doomed = doomed(entries.to_vec(), retention, now());
+        doomed.into_iter().map(|removed| (removed.name.replace("room/user/", ""), removed.cause)).collect()
+    }
+
+    #[test]
+    fn what_was_finished_longer_ago_goes() {
+        let entries = [entry(1, 1, "new.mp4"), entry(3, 1, "old.mp4"), entry(9, 1, "grows.part.mp4")];
+        let keep = |keep| Retention { keep: Some(keep), max_bytes: None };
+        assert_eq!(names(&entries, keep(DAY * 2)), [("old.mp4".to_owned(), Cause::Age)]);
+        assert_eq!(names(&entries, keep(DAY * 3 - Duration::from_secs(3600))), [], "it ended an hour after it began");
+        assert_eq!(names(&entries, Retention::default()), []);
+        assert!(Retention::default().is_endless() && !keep(DAY).is_endless());
+    }
+
+    #[test]
+    fn the_oldest_go_until_the_rest_is_small_enough() {
+        let entries = [
+            entry(1, 40, "new.mp4"),
+            entry(4, 10, "oldest.mp4"),
+            entry(2, 30, "middle.mp4"),
+            entry(5, 25, "grows.part.mp4"),
+        ];
+        let max = |max_bytes| Retention { keep: None, max_bytes: Some(max_bytes) };
+        assert_eq!(names(&entries, max(105)), []);
+        assert_eq!(names(&entries, max(104)), [("oldest.mp4".to_owned(), Cause::Size)]);
+        let two = [("oldest.mp4".to_owned(), Cause::Size), ("middle.mp4".to_owned(), Cause::Size)];
+        assert_eq!(names(&entries, max(70)), two);
+        assert_eq!(names(&entries, max(0)).len(), 3, "what grows stays");
+        let both = Retention { keep: Some(DAY * 3), max_bytes: Some(70) };
+        assert_eq!(
+            names(&entries, both).iter().map(|(_, cause)| *cause).collect::<Vec<_>>(),
+            [Cause::Age, Cause::Size]
+        );
+    }
+
+    #[test]
+    fn only_recordings_are_removed() {
+        let dir = std::env::temp_dir().join(format!("onair-retention-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("room/user")).unwrap();
+        fs::create_dir_all(dir.join("room/user/20250203-040506.mp4")).unwrap();
+        let files = ["20260203-040506.mp4", "20260203-040507.part.mp4", "20260203-040508.tmp", "notes.mp4", "a.txt"];
+        for name in files {
+            fs::write(dir.join("room/user").join(name), "12345").unwrap();
+        }
+        let everything = Retention { keep: None, max_bytes: Some(0) };
+        let removed = sweep(&dir, everything, now()).unwrap();
+        let expected = Removed { name: "room/user/20260203-040506.mp4".to_owned(), bytes: 5, cause: Cause::Size };
+        assert_eq!(removed, [expected]);
+        assert_eq!(fs::read_dir(dir.join("room/user")).unwrap().count(), files.len());
+        assert_eq!(sweep(&dir, everything, now()).unwrap(), []);
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
