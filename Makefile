@@ -20,9 +20,14 @@ FUZZ_SECONDS ?= 60
 # Which browser tests run.
 BROWSER_TESTS ?= $(wildcard tests/browser/*.test.mjs)
 
-BROWSER_MODULES := tests/browser/node_modules/.package-lock.json
+# Which client tests run.
+CLIENT_TESTS ?= $(wildcard tests/clients/*.test.mjs)
 
-.PHONY: help run test test-rust test-browser minute impaired joins check audit bench instructions fuzz clean
+BROWSER_MODULES := tests/browser/node_modules/.package-lock.json
+CLIENT_MODULES := tests/clients/node_modules/.package-lock.json
+CLIENT_VENV := tests/clients/venv/pyvenv.cfg
+
+.PHONY: help run test test-rust test-browser test-clients minute impaired joins check audit bench instructions fuzz clean
 
 help: ## list what there is to do
 	@echo 'onair: a WebRTC broadcast server'
@@ -36,10 +41,11 @@ run: ## build and start the server; flags with ARGS="--record off"
 	@echo 'Open http://localhost:8080 in a browser, if you gave no other address. Ctrl-C ends the server.'
 	@exec $(TARGET)/release/onair $(ARGS)
 
-test: ## run all tests: Rust, fuzzing corpus, browsers
+test: ## run all tests: Rust, fuzzing corpus, browsers, other makers' clients
 	@scripts/need test
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-browser
+	@$(MAKE) --no-print-directory test-clients
 
 test-rust: ## run the Rust tests and replay the fuzzing corpus
 	cargo test --locked
@@ -50,6 +56,12 @@ test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWS
 	cargo test --locked --no-run
 	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) ONAIR_VIEWERS=$(abspath $(TARGET)/debug/examples/viewers) \
 		node --test --test-concurrency=1 --test-reporter=spec $(BROWSER_TESTS)
+
+test-clients: $(BROWSER_MODULES) $(CLIENT_MODULES) $(CLIENT_VENV) ## run the tests with WHIP and WHEP clients alone
+	@test -n '$(CLIENT_TESTS)' || { echo 'tests/clients holds no tests' >&2; exit 1; }
+	cargo test --locked --no-run
+	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) \
+		node --test --test-concurrency=1 --test-reporter=spec $(CLIENT_TESTS)
 
 # The viewers are built as for the tests, with the server's release build left as it is.
 minute: $(BROWSER_MODULES) ## let ten viewers watch 720p for a minute, and look at its recording
@@ -73,6 +85,17 @@ joins: $(BROWSER_MODULES) ## measure how long a late viewer waits for its first 
 $(BROWSER_MODULES): tests/browser/package.json tests/browser/package-lock.json
 	@scripts/need test
 	npm ci --prefix tests/browser --no-audit --no-fund --loglevel error
+	@touch $@
+
+$(CLIENT_MODULES): tests/clients/package.json tests/clients/package-lock.json
+	@scripts/need test
+	npm ci --prefix tests/clients --no-audit --no-fund --loglevel error
+	@touch $@
+
+$(CLIENT_VENV): tests/clients/requirements.txt
+	@scripts/need test
+	python3 -m venv --clear tests/clients/venv
+	tests/clients/venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r $<
 	@touch $@
 
 check: ## check form, lints, documentation, dependencies and house rules
@@ -112,4 +135,4 @@ fuzz: ## run each fuzz target for FUZZ_SECONDS (60); some with FUZZ_TARGETS="sdp
 
 clean: ## remove what was built, never recordings
 	cargo clean
-	rm -rf fuzz/target fuzz/found tests/browser/node_modules
+	rm -rf fuzz/target fuzz/found tests/browser/node_modules tests/clients/node_modules tests/clients/venv
