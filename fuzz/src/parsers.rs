@@ -8,9 +8,9 @@ use onair::rtp::rtcp::{self, Rtcp};
 use onair::rtp::vp8::{PictureId, Vp8Descriptor, Vp8Ids};
 use onair::rtp::vp9::cut_descriptor;
 use onair::signal::ClientMessage;
-use onair::signal::answer::{candidates, rejected_mids, with_start_bitrate};
+use onair::signal::answer::{candidates, rejected_mids, with_rtcp_mux_only, with_start_bitrate};
 use onair::signal::foreign::{Foreign, OfferOptions, Role, normalise_answer};
-use onair::signal::sdpfrag::SdpFrag;
+use onair::signal::sdpfrag::{FragCredentials, SdpFrag};
 use str0m::change::{SdpAnswer, SdpOffer};
 
 /// A text frame as a client's message.
@@ -34,7 +34,12 @@ pub fn sdp(sdp: &[u8]) {
             if let Ok(offer) = SdpOffer::from_sdp_string(foreign.sdp()) {
                 let m_lines = |sdp: &str| sdp.lines().filter(|line| line.starts_with("m=")).count();
                 assert_eq!(m_lines(&offer.to_sdp_string()), m_lines(foreign.sdp()), "an m-line was lost in parsing");
+                let credentials = FragCredentials { ufrag: "anew".into(), password: "0123456789012345678901".into() };
+                let again = foreign.restarted(&credentials);
+                let restarted = SdpOffer::from_sdp_string(again.sdp()).expect("it was read with other credentials");
+                assert_eq!(m_lines(&restarted.to_sdp_string()), m_lines(foreign.sdp()), "a restart changes ICE alone");
             }
+            let _ = foreign.is_rejected_in_part(sdp);
             let _ = with_start_bitrate(&foreign.answer(sdp), 2_500);
         }
     }
@@ -43,6 +48,10 @@ pub fn sdp(sdp: &[u8]) {
     }
     let _ = candidates(sdp);
     let _ = rejected_mids(sdp);
+    if let Some(frag) = SdpFrag::of_answer(sdp) {
+        let _ = SdpFrag::parse(&frag.to_string());
+    }
+    let _ = with_rtcp_mux_only(sdp);
 }
 
 /// A trickled SDP fragment: what is read is written the same.
