@@ -25,12 +25,16 @@ Examples:
   onair --public-ip 203.0.113.7         behind 1:1 NAT or in Docker
   onair --public-ip 203.0.113.7:40000   the same, where UDP port 40000 is mapped to ours
   onair --record off --codecs vp8,h264  relay only, VP8 preferred
+  onair --tls-self-signed               HTTPS for cameras on a LAN; browsers warn once
   onair --config /etc/onair.toml        its keys are the flags' names: http = \"0.0.0.0:80\"
 
 A flag beats its environment variable, which beats the file, which beats the default. Lists are
 separated by commas in the environment and are arrays in the file. An empty variable counts as none.
 
 Browsers grant camera and microphone on https:// pages and on http://localhost only.";
+
+/// What a file cannot say: where it is, and to do something else than serve.
+const NOT_IN_FILE: &[&str] = &["config", "check"];
 
 /// A WebRTC broadcast server in one binary: publish, watch, record.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -39,6 +43,11 @@ pub struct Config {
     /// TOML file with keys of the same names as the flags
     #[arg(long, env = "ONAIR_CONFIG", value_name = "FILE", hide_env_values = true)]
     pub config: Option<PathBuf>,
+
+    /// Check the configuration and the files it names, and end: with status 0 if all is well, else 2
+    #[arg(long, env = "ONAIR_CHECK", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    pub check: bool,
 
     /// Address of the web page, the WebSocket, WHIP/WHEP and the API; port 0 picks one
     #[arg(long, env = "ONAIR_HTTP", value_name = "ADDR", default_value = "0.0.0.0:8080", hide_env_values = true)]
@@ -109,18 +118,24 @@ pub struct Config {
     #[arg(help_heading = "Recording")]
     pub ffmpeg: PathBuf,
 
-    /// Certificate chain to serve HTTPS/WSS with (not built yet)
+    /// Certificate chain (PEM) to serve HTTPS/WSS with; read again when the file changes
     #[arg(long, env = "ONAIR_TLS_CERT", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Private key of the certificate (not built yet)
+    /// Private key (PEM) of the certificate
     #[arg(long, env = "ONAIR_TLS_KEY", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
     pub tls_key: Option<PathBuf>,
 
-    /// Make a certificate, for trying it on a LAN (not built yet)
+    /// Serve HTTPS/WSS with a certificate made here, for trying it on a LAN
     #[arg(long, env = "ONAIR_TLS_SELF_SIGNED", hide_env_values = true, help_heading = "Access")]
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
     pub tls_self_signed: bool,
+
+    /// Where the certificate made here is kept, so that browsers need not be told again to trust it
+    ///
+    /// Without it: a directory of systemd's (StateDirectory=), or onair in the user's directory for state.
+    #[arg(long, env = "ONAIR_TLS_DIR", value_name = "DIR", hide_env_values = true, help_heading = "Access")]
+    pub tls_dir: Option<PathBuf>,
 
     /// TOML file of tokens, and who may publish or watch what (not built yet)
     #[arg(long, env = "ONAIR_AUTH", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
@@ -194,26 +209,44 @@ impl Config {
         self.auth.is_none() && !self.http.ip().is_loopback()
     }
 
+    /// Where the certificate made here is kept; `None` where this user has no directory for it.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // systemd lists several with colons between them.
+        let of_systemd = || {
+            let all = variable("STATE_DIRECTORY")?.into_os_string().into_string().ok()?;
+            all.split(':').next().map(PathBuf::from)
+        };
+        let of_user = || {
+            let state = variable("XDG_STATE_HOME").filter(|dir| dir.is_absolute());
+            Some(state.or_else(|| Some(variable("HOME")?.join(".local/state")))?.join("onair"))
+        };
+        self.tls_dir.clone().or_else(of_systemd).or_else(of_user)
+    }
+
     fn parse_with(command: clap::Command, args: &[OsString]) -> Result<Self, clap::Error> {
         let mut matches = command.try_get_matches_from(args)?;
         Self::from_arg_matches_mut(&mut matches)
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        let unbuilt = [
-            ("--tls-cert", self.tls_cert.is_some()),
-            ("--tls-key", self.tls_key.is_some()),
-            ("--tls-self-signed", self.tls_self_signed),
-            ("--auth", self.auth.is_some()),
-        ];
+        let unbuilt = [("--auth", self.auth.is_some())];
         match unbuilt.iter().find(|(_, given)| *given) {
-            Some((flag, _)) if *flag == "--auth" => {
+            Some((flag, _)) => {
                 Err(ConfigError::Bad(format!("{flag}: not built yet: everyone who reaches the server may use it")))
             }
-            Some((flag, _)) => {
-                Err(ConfigError::Bad(format!("{flag}: not built yet: put a proxy that speaks HTTPS before the server")))
-            }
-            None => Ok(self),
+            None => self.tls_is_whole(),
+        }
+    }
+
+    fn tls_is_whole(self) -> Result<Self, ConfigError> {
+        let bad = |line: &str| Err(ConfigError::Bad(line.to_owned()));
+        match (&self.tls_cert, &self.tls_key, self.tls_self_signed) {
+            (Some(_), None, _) => bad("--tls-cert: its private key is missing: give it with --tls-key"),
+            (None, Some(_), _) => bad("--tls-key: its certificate is missing: give it with --tls-cert"),
+            (Some(_), Some(_), true) => bad("--tls-self-signed: there is a certificate already, by --tls-cert"),
+            _ => Ok(self),
         }
     }
 }
@@ -238,7 +271,9 @@ fn with_file(mut command: clap::Command, text: &str) -> Result<clap::Command, St
         format!("line {}: {}", line + 1, error.message())
     })?;
     for (key, value) in table {
-        let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(&key) && key != "config") else {
+        let Some(arg) =
+            command.get_arguments().find(|arg| arg.get_long() == Some(&key) && !NOT_IN_FILE.contains(&&*key))
+        else {
             let hyphened = key.replace('_', "-");
             let known = command.get_arguments().any(|arg| arg.get_long() == Some(&hyphened));
             let hint = if known && hyphened != key { format!(": write `{hyphened}`") } else { String::new() };

@@ -25,6 +25,13 @@ fn main() -> ExitCode {
         }
         Err(error @ ConfigError::Bad(_)) => return fail(&error, 2),
     };
+    if let Err(error) = server::check(&config) {
+        return fail(&error, 2);
+    }
+    if config.check {
+        let _ = writeln!(std::io::stdout(), "the configuration is sound");
+        return ExitCode::SUCCESS;
+    }
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format_args!("{error:#}"), 1),

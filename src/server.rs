@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -19,8 +20,10 @@ use crate::http::listener;
 use crate::http::metrics::{Sample, Source};
 use crate::http::router::router;
 use crate::http::state::{AppState, HttpConfig};
+use crate::http::tls::{self, SelfSigned, Tls};
 use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
+use crate::net::addresses::interface_addresses;
 use crate::net::driver::Driver;
 use crate::net::metrics::NetMetrics;
 use crate::record::{Recorder, RecorderConfig, RecorderMetrics, Retention};
@@ -55,6 +58,18 @@ fn is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stderr())
 }
 
+/// Checks the files that the configuration names.
+///
+/// # Errors
+///
+/// One line for a person where one of them is no good.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    match tls_source(config) {
+        Some(source @ tls::Source::Files { .. }) => Ok(tls::check(&source)?),
+        Some(tls::Source::SelfSigned(_)) | None => Ok(()),
+    }
+}
+
 /// Serves until `shutdown` is ready, then stops everything within ten seconds.
 ///
 /// # Errors
@@ -63,6 +78,8 @@ fn is_terminal() -> bool {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let (handle, port, new_recordings) = bridge().context("cannot make an eventfd")?;
     let (stop, stopping) = watch::channel(false);
+    let (tls, keeper) = tls_source(&config).map(Tls::new).transpose()?.unzip();
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let listener = TcpListener::bind(config.http).await.map_err(|error| cannot_listen(config.http, "http", &error))?;
 
     // ---- media: the hub's thread and its UDP socket -----------------------------------------------------------------
@@ -108,16 +125,33 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     if let Some(meter) = recorder.as_ref().map(Recorder::meter) {
         sources.push(Arc::new(move || recorder_samples(&meter())));
     }
+    if let Some(tls) = tls.clone() {
+        sources.push(Arc::new(move || vec![tls_sample(&tls)]));
+    }
     let http_config = HttpConfig {
+        tls: tls.is_some(),
         allowed_origins: config.allow_origin.clone(),
         record_dir: config.record_dir.clone(),
         ice_servers: Vec::new(),
     };
     let http_address = listener.local_addr()?;
     let state = AppState::new(http_config, handle.clone(), sources, stopping.clone());
-    let doors = tokio::spawn(listener::serve(listener, router(state.clone()), state, stopping, DRAIN_DEADLINE));
+    let scheme = state.scheme();
+    if let Some(keeper) = keeper {
+        tokio::spawn(keeper.run(stopping.clone()));
+    }
+    let reload = tls.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match &reload {
+                Some(tls) => tls.read_again(),
+                None => tracing::info!("SIGHUP: there is nothing to read again"),
+            }
+        }
+    });
+    let doors = tokio::spawn(listener::serve(listener, tls, router(state.clone()), state, stopping, DRAIN_DEADLINE));
 
-    announce(http_address, driver.local_addr());
+    announce(scheme, http_address, driver.local_addr());
     if config.is_open_to_the_network() {
         tracing::warn!(
             address = %http_address,
@@ -149,6 +183,28 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     anyhow::ensure!(!died, "the hub's thread ended by itself");
     tracing::info!(took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "stopped");
     Ok(())
+}
+
+/// Where the certificate comes from, if there is to be one.
+fn tls_source(config: &Config) -> Option<tls::Source> {
+    if let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) {
+        return Some(tls::Source::Files { cert: cert.clone(), key: key.clone() });
+    }
+    let signed = || {
+        let mut addresses: Vec<_> = config.public_ip.iter().map(|public| public.ip).collect();
+        match config.http.ip() {
+            any if any.is_unspecified() => addresses.extend(interface_addresses()),
+            one => addresses.push(one),
+        }
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        tls::Source::SelfSigned(SelfSigned { addresses, host, dir: config.state_dir() })
+    };
+    config.tls_self_signed.then(signed)
+}
+
+fn tls_sample(tls: &Tls) -> Sample {
+    let expires = u64::try_from(tls.expires().unix_timestamp()).unwrap_or(0);
+    Sample::gauge("onair_tls_certificate_expires_seconds", "When the certificate expires, in Unix time", expires)
 }
 
 fn recorder_samples(recorder: &RecorderMetrics) -> Vec<Sample> {
@@ -184,9 +240,9 @@ async fn stop_hub(handle: &HubHandle, deadline: Instant) {
 }
 
 /// Standard output says where the server listens, and nothing else. A reader that has gone is none of our concern.
-fn announce(http: SocketAddr, udp: SocketAddr) {
+fn announce(scheme: &str, http: SocketAddr, udp: SocketAddr) {
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "listening http://{http}").and_then(|()| writeln!(out, "listening udp {udp}"));
+    let _ = writeln!(out, "listening {scheme}://{http}").and_then(|()| writeln!(out, "listening udp {udp}"));
     let _ = out.flush();
 }
 

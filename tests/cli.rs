@@ -157,7 +157,7 @@ async fn a_bad_value_is_one_line_that_names_it() {
         let path = file(&format!("{} = '{value}'", flag.trim_start_matches('-')));
         let ways = [
             (vec![flag, value], vec![], flag.to_owned()),
-            // What is not built is named by its flag, wherever it came from.
+            // What is not built or lacks another flag is named by its flag, wherever it came from.
             (vec![], vec![(variable.as_str(), value)], flag.to_owned()),
             (vec!["--config", &path], vec![], flag.to_owned()),
         ];
@@ -173,9 +173,11 @@ async fn a_bad_value_is_one_line_that_names_it() {
         (&["--nonsense"][..], &[][..], "", "--nonsense"),
         (&["stray"], &[], "", "stray"),
         (&["--http"], &[], "", "--http"),
-        (&["--tls-self-signed"], &[], "", "--tls-self-signed"),
+        (&["--tls-self-signed", "--tls-cert", "a", "--tls-key", "b"], &[], "", "--tls-self-signed"),
+        (&["--tls-cert", "absent.pem", "--tls-key", "absent.pem"], &[], "", "absent.pem"),
         (&[], &[("ONAIR_HTTP", "here")], "", "ONAIR_HTTP"),
-        (&[], &[("ONAIR_TLS_SELF_SIGNED", "1")], "", "--tls-self-signed"),
+        (&[], &[("ONAIR_TLS_SELF_SIGNED", "maybe")], "", "ONAIR_TLS_SELF_SIGNED"),
+        (&["--config", "bad.toml"], &[], "check = true", "unknown key `check`"),
         (&["--config", "absent.toml"], &[], "", "absent.toml"),
         (&["--config", "bad.toml"], &[], "htpp = 'x'", "htpp"),
         (&["--config", "bad.toml"], &[], "udp = 'x'", "bad.toml"),
@@ -188,6 +190,26 @@ async fn a_bad_value_is_one_line_that_names_it() {
         assert_eq!(stderr.lines().count(), 1, "{args:?} {content}: {stderr}");
         assert!(stderr.contains(named), "{args:?} {content}: {stderr}");
     }
+}
+
+#[tokio::test]
+async fn a_check_tells_whether_it_would_start_and_starts_nothing() {
+    let scratch = Scratch::new();
+    let good = "http = '127.0.0.1:0'\ncodecs = ['vp8', 'h264']\ntls-self-signed = true\n";
+    let path = scratch.write("good.toml", good).to_str().unwrap().to_owned();
+    for (args, variables) in [
+        (&["--check"][..], &[][..]),
+        (&[], &[("ONAIR_CHECK", "1")]),
+        (&["--check", "--config", &path], &[("XDG_STATE_HOME", scratch.path().to_str().unwrap())]),
+    ] {
+        let (status, stdout, stderr) = run(&scratch, args, variables).await;
+        let expected = (Some(0), "the configuration is sound\n", "");
+        assert_eq!((status, stdout.as_str(), stderr.as_str()), expected, "{args:?} {variables:?}");
+    }
+    assert!(!scratch.path().join("recordings").exists() && !scratch.path().join("onair").exists());
+    let (status, stdout, stderr) = run(&scratch, &["--check", "--codecs", "mp3"], &[]).await;
+    assert_eq!((status, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.contains("--codecs") && stderr.lines().count() == 1, "{stderr}");
 }
 
 #[tokio::test]
@@ -233,6 +255,8 @@ async fn help_names_every_flag_and_variable() {
         "tls-cert",
         "tls-key",
         "tls-self-signed",
+        "tls-dir",
+        "check",
         "auth",
         "allow-origin",
         "log",

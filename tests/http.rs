@@ -1,4 +1,4 @@
-//! The doors of the real binary: pages, origin rule, API, metrics, recordings, WHIP and WHEP, WebSocket.
+//! The doors of the real binary: pages, origin rule, API, metrics, recordings, WHIP and WHEP, TLS, WebSocket.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
@@ -12,5 +12,7 @@ mod pages;
 mod recordings;
 #[path = "http/resources.rs"]
 mod resources;
+#[path = "http/tls.rs"]
+mod tls;
 #[path = "http/websocket.rs"]
 mod websocket;

@@ -90,6 +90,7 @@ pub struct HttpMetrics {
     registry: Registry,
     connections: Gauge,
     connections_refused: Counter,
+    handshakes: Family<Labels, Counter>,
     responses: Family<Labels, Counter>,
     websockets: Gauge,
     websocket_messages: Family<Labels, Counter>,
@@ -102,6 +103,7 @@ impl Default for HttpMetrics {
             registry: Registry::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            handshakes: Family::default(),
             responses: Family::default(),
             websockets: Gauge::default(),
             websocket_messages: Family::default(),
@@ -117,6 +119,7 @@ impl Default for HttpMetrics {
             "TCP connections refused at a cap",
             metrics.connections_refused.clone(),
         );
+        registry.register("onair_tls_handshakes", "TLS handshakes by how they ended", metrics.handshakes.clone());
         registry.register("onair_http_responses", "Responses by status", metrics.responses.clone());
         registry.register("onair_websockets", "Open WebSockets", metrics.websockets.clone());
         registry.register(
@@ -133,6 +136,31 @@ impl Default for HttpMetrics {
             drop(metrics.websocket_messages.get_or_create(&direction.labels()));
         }
         Self { registry, ..metrics }
+    }
+}
+
+/// How a TLS handshake ended.
+#[derive(Debug, Clone, Copy)]
+pub enum Handshake {
+    /// With a connection.
+    Done,
+    /// With an error, or the client hung up.
+    Failed,
+    /// Not in time.
+    TimedOut,
+    /// The client did not speak TLS.
+    Plaintext,
+}
+
+impl Handshake {
+    fn labels(self) -> Labels {
+        let outcome = match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
+            Self::Plaintext => "plaintext",
+        };
+        [("outcome", outcome.to_owned())]
     }
 }
 
@@ -180,6 +208,11 @@ impl HttpMetrics {
     /// A connection was refused at a cap.
     pub fn connection_refused(&self) {
         self.connections_refused.inc();
+    }
+
+    /// A TLS handshake has ended.
+    pub fn handshake(&self, outcome: Handshake) {
+        self.handshakes.get_or_create(&outcome.labels()).inc();
     }
 
     /// A response was given.

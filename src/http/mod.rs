@@ -11,9 +11,12 @@ pub mod origin;
 pub mod problem;
 pub mod router;
 pub mod state;
+pub mod tls;
 
 mod api;
+mod connection;
 mod cors;
+mod gate;
 mod handshake;
 mod offer;
 mod recordings;

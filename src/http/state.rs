@@ -20,6 +20,8 @@ const LISTINGS_MAX: usize = 2;
 /// What the doors need to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
+    /// Whether the doors speak TLS.
+    pub tls: bool,
     /// Web origins besides the server's own.
     pub allowed_origins: Vec<AllowedOrigin>,
     /// Where the recordings lie.
@@ -84,7 +86,7 @@ impl AppState {
     /// The scheme of the server's own origin.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
-        "http"
+        if self.0.config.tls { "https" } else { "http" }
     }
 
     /// Web origins besides the server's own.

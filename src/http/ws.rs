@@ -18,8 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::connection::Permit;
 use super::handshake;
-use super::listener::Permit;
 use super::metrics::{Direction, HttpMetrics};
 use super::state::{AppState, Remote};
 use super::stop::stopped;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
@@ -92,7 +92,8 @@ impl Server {
                 None => panic!("the server did not start: {:?}", rest(&mut log).await),
             }
         }
-        let http = lines[0].strip_prefix("listening http://").unwrap_or_else(|| panic!("{lines:?}")).parse().unwrap();
+        let http = ["listening http://", "listening https://"].iter().find_map(|start| lines[0].strip_prefix(start));
+        let http = http.unwrap_or_else(|| panic!("{lines:?}")).parse().unwrap();
         let udp = lines[1].strip_prefix("listening udp ").unwrap_or_else(|| panic!("{lines:?}")).parse().unwrap();
         let lines = lines.try_into().unwrap();
         Self { child, stdout, log, lines, http, udp, scratch }
@@ -191,7 +192,22 @@ impl Response {
 
 /// One request on a connection of its own.
 pub async fn request(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-    let mut stream = TcpStream::connect(server).await.unwrap();
+    let stream = TcpStream::connect(server).await.unwrap();
+    request_over(stream, server, method, path, headers, body).await
+}
+
+/// One request on `stream`, which ends with it.
+pub async fn request_over<S>(
+    mut stream: S,
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Response
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         head.push_str(&format!("Host: {server}\r\n"));

@@ -41,6 +41,15 @@ export function viewerChromium() {
   return chromium([]);
 }
 
+/** Either of them, when its user has told it to trust a certificate that nobody vouches for. */
+export function trustingBroadcasterChromium() {
+  return chromium(['--use-fake-ui-for-media-stream', '--ignore-certificate-errors']);
+}
+
+export function trustingViewerChromium() {
+  return chromium(['--ignore-certificate-errors']);
+}
+
 /** A Chromium that refuses cameras, as one does whose user said no. */
 export function refusingChromium() {
   return chromium(['--deny-permission-prompts']);

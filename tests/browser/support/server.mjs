@@ -22,7 +22,7 @@ process.once('exit', () => { for (const child of running) child.kill('SIGKILL');
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
 
 export class Server {
-  /** http://127.0.0.1:PORT */
+  /** http://127.0.0.1:PORT, or https:// with a certificate */
   url = null;
   /** The UDP port of all media. */
   udpPort = null;
@@ -50,6 +50,8 @@ export class Server {
     return server;
   }
 
+  /** Where it runs: relative paths of its flags lead here. */
+  get directory() { return this.#directory; }
   get recordings() { return join(this.#directory, 'recordings'); }
   get pid() { return this.#child?.pid ?? null; }
 
@@ -76,7 +78,7 @@ export class Server {
     this.#exited.then((end) => { dead = end; });
     await until('the server listens', () => {
       if (dead) throw Object.assign(new Error(`the server ended at its start: ${JSON.stringify(dead)}`), { hopeless: true });
-      const http = /^listening (http:\/\/\S+)$/m.exec(printed);
+      const http = /^listening (https?:\/\/\S+)$/m.exec(printed);
       const udp = /^listening udp \S+:(\d+)$/m.exec(printed);
       if (!http || !udp) return false;
       this.url = http[1].replace(/\/$/, '');

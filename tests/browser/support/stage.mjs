@@ -12,6 +12,7 @@ import { Tab } from './tab.mjs';
 const LAUNCHERS = {
   broadcaster: browsers.broadcasterChromium, viewer: browsers.viewerChromium,
   refusing: browsers.refusingChromium, firefox: browsers.firefox,
+  'trusting broadcaster': browsers.trustingBroadcasterChromium, 'trusting viewer': browsers.trustingViewerChromium,
 };
 const launched = new Map();
 
