@@ -391,6 +391,48 @@ mod tests {
         assert_eq!(config.allow_origin.len(), 2);
     }
 
+    const EXAMPLE: &str = include_str!("../deploy/onair.example.toml");
+
+    #[test]
+    fn the_example_as_it_stands_says_what_the_defaults_say() {
+        assert_eq!(with_toml(EXAMPLE), with_toml(""));
+    }
+
+    #[test]
+    fn each_line_of_the_example_holds_when_it_is_taken() {
+        let settings: Vec<&str> = EXAMPLE.lines().filter_map(|line| line.strip_prefix('#')).collect();
+        let settings: Vec<&str> =
+            settings.into_iter().filter(|line| !line.starts_with(' ') && !line.is_empty()).collect();
+        for setting in &settings {
+            if let Err(error) = with_toml(setting) {
+                panic!("{setting}: {error}");
+            }
+        }
+        let mut named: Vec<&str> = settings.iter().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+        let command = Config::command();
+        let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+        let mut flags: Vec<&str> = flags.filter(|flag| !NOT_IN_FILE.contains(flag)).collect();
+        (named.sort_unstable(), flags.sort_unstable());
+        assert_eq!(named, flags, "each flag once");
+    }
+
+    #[test]
+    fn flags_beat_the_file_for_every_form_of_value() {
+        let text = "tls-self-signed = true\nallow-origin = ['https://a.example']\ncodecs = ['vp8']\nudp = '127.0.0.2:0'\n\
+                    record-keep = '30d'";
+        let in_file = with_toml(text).unwrap();
+        assert!(in_file.tls_self_signed && in_file.record_keep.is_some());
+        let args =
+            ["onair", "--allow-origin=https://b.example", "--codecs=av1", "--udp=127.0.0.3:0", "--record-keep=1d"];
+        let command = with_file(Config::command(), text).unwrap();
+        let config = Config::parse_with(command, &args.map(OsString::from)).unwrap();
+        assert_eq!(config.allow_origin, ["https://b.example".parse().unwrap()]);
+        assert_eq!(config.codecs, "av1".parse().unwrap());
+        assert_eq!(config.udp, "127.0.0.3:0".parse().unwrap());
+        assert_eq!(config.record_keep, Some("1d".parse().unwrap()));
+        assert!(config.tls_self_signed, "what no flag says");
+    }
+
     #[test]
     fn what_is_wrong_in_the_file_is_named() {
         for (text, named) in [
