@@ -40,6 +40,9 @@ struct Broadcast {
     /// In bits a second, as the contract names it.
     bitrate: u64,
     recording: bool,
+    /// Told only where it is true: something is wrong with the encoder's settings.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    b_frames: bool,
 }
 
 #[derive(Serialize)]
@@ -67,6 +70,7 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
         viewers: live.viewers,
         bitrate: live.bitrate_bps,
         recording: live.recording,
+        b_frames: live.b_frames,
     }
 }
 
@@ -140,6 +144,7 @@ mod tests {
             viewers: 2,
             bitrate_bps: 9,
             recording: true,
+            b_frames: false,
         };
         let shown = broadcast(&live, datetime!(2026-01-01 00:01:02.9 UTC));
         assert_eq!(
@@ -147,5 +152,8 @@ mod tests {
             serde_json::json!({"id": "r/u", "since": "2026-01-01T00:00:01Z",
                 "tracks": [{"kind": "video", "codec": "h264"}], "viewers": 2, "bitrate": 9, "recording": true})
         );
+        let live = BroadcastSnapshot { b_frames: true, ..live };
+        let shown = broadcast(&live, datetime!(2026-01-01 00:01:02.9 UTC));
+        assert_eq!(serde_json::to_value(shown).unwrap()["b_frames"], true);
     }
 }

@@ -43,6 +43,8 @@ pub struct Track {
     pub ring: PacketRing,
     /// When it is asked for a keyframe.
     pub keyframes: KeyframeRequests,
+    /// Whether B-frames have come.
+    pub has_b_frames: bool,
     /// Where its keyframes begin.
     pub keyframe_start: KeyframeStart,
     /// The newest packet.
@@ -96,6 +98,7 @@ impl Track {
             run: Vec::new(),
             ring: PacketRing::default(),
             keyframes: KeyframeRequests::default(),
+            has_b_frames: false,
             keyframe_start: KeyframeStart::default(),
             latest: None,
             takeover: None,

@@ -186,6 +186,8 @@ pub struct BroadcastSnapshot {
     pub bitrate_bps: u64,
     /// Whether it is being recorded.
     pub recording: bool,
+    /// Whether its encoder sends B-frames, which players of WebRTC show out of order.
+    pub b_frames: bool,
 }
 
 /// Counters and gauges of the hub. Counters only rise.

@@ -305,6 +305,7 @@ impl Hub {
                 viewers: broadcast.viewers.len(),
                 bitrate_bps: broadcast.bitrate_bps,
                 recording: broadcast.recording_runs,
+                b_frames: broadcast.track(TrackKind::Video).is_some_and(|track| track.has_b_frames),
             })
             .collect();
         let connected = |peer: &peer::Peer| peer.connected && peer.subscriber().is_some();

@@ -15,6 +15,7 @@ use super::keys::{BroadcastKey, PeerKey, TimerOwner};
 use super::peer::Peer;
 use super::rtc::codec_of;
 use crate::egress::packet::{PassedExtensions, RelayPacket};
+use crate::rtp::b_frames::begins_b_frame;
 use crate::rtp::codec::{Codec, TrackKind};
 use crate::rtp::header::FixedHeader;
 use crate::rtp::vp8::Vp8Descriptor;
@@ -62,7 +63,8 @@ impl Hub {
             payload: packet.payload,
         };
         let captured = broadcast.clock.wallclock(media.timestamp, codec.clock_rate_hz(), media.sender_report, now);
-        let Some(track) = broadcast.track_mut(kind) else {
+        let id = &broadcast.id;
+        let Some(track) = broadcast.tracks.get_mut(kind as usize).and_then(Option::as_mut) else {
             return;
         };
         // What was retransmitted or overtaken begins no picture: who waits has been denied packets that follow it, and who
@@ -72,6 +74,13 @@ impl Hub {
         let starts = kind == TrackKind::Audio || (begins && is_newest);
         if starts && kind == TrackKind::Video {
             track.keyframes.arrived();
+        }
+        if !track.has_b_frames && begins_b_frame(codec, &media.payload) {
+            track.has_b_frames = true;
+            tracing::warn!(
+                broadcast = %id,
+                "the encoder sends B-frames, which players of WebRTC show out of order: set B-frames to 0 in the encoder"
+            );
         }
         let vp8 = (codec == Codec::Vp8).then(|| Vp8Descriptor::parse(&media.payload).ok()).flatten();
         let relayed = RelayPacket {

@@ -4,6 +4,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod b_frames;
 mod bits;
 pub mod codec;
 pub mod frame_size;

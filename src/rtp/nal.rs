@@ -4,6 +4,8 @@
 //!
 //! Interleaved modes (STAP-B, MTAP, FU-B, and H.265 with `sprop-max-don-diff` above 0) are never negotiated, so not read.
 
+/// The slice of H.264 that is no IDR (Table 7-1).
+pub(super) const H264_SLICE: u8 = 1;
 /// The IDR slice of H.264 (Table 7-1).
 pub(super) const H264_IDR: u8 = 5;
 /// The sequence parameter set of H.264.

@@ -6,6 +6,7 @@ import { decode, finishedOnes, probe } from '../browser/support/recording.mjs';
 import { scenario } from '../browser/support/scenario.mjs';
 import { until } from '../browser/support/until.mjs';
 import { Player, Publisher, cleanup } from './support/datachannel.mjs';
+import { H264_WITH_B_FRAMES } from './support/program.mjs';
 
 after(cleanup);
 
@@ -36,4 +37,13 @@ scenario('libdatachannel publishes and plays H.264 and Opus', async (stage) => {
   const { complaints, frames } = await decode(server.recordings, path);
   assert.deepEqual(complaints, []);
   assert.equal(frames, video.packets);
+});
+
+scenario('an encoder with B-frames is told of', async (stage) => {
+  const server = await stage.serve('--record', 'off');
+  const publisher = new Publisher();
+  await publisher.publish(`${server.url}/whip/lobby/obs`, H264_WITH_B_FRAMES);
+  await until('the API tells', async () => (await server.api('/api/broadcasts'))[0].b_frames === true);
+  assert.match(await server.log(), /B-frames/);
+  await publisher.end();
 });

@@ -50,7 +50,7 @@ export class Publisher extends Peer {
   #encoders = [];
   #socket = createSocket('udp4');
 
-  async publish(url) {
+  async publish(url, encoding = H264) {
     const audio = new datachannel.Audio('0', 'SendOnly');
     audio.addOpusCodec(AUDIO.payloadType);
     audio.addSSRC(AUDIO.ssrc, 'obs', 'obs-stream', 'obs-audio');
@@ -68,7 +68,7 @@ export class Publisher extends Peer {
 
     const ffmpeg = await ffmpegOfPyPI();
     const quiet = ['-hide_banner', '-loglevel', 'error'];
-    const encoder = new Program(ffmpeg, [...quiet, ...PICTURE, ...H264, '-bsf:v', 'h264_metadata=aud=insert', '-flush_packets', '1', '-f', 'h264', '-'], { stdin: 'ignore' });
+    const encoder = new Program(ffmpeg, [...quiet, ...PICTURE, ...encoding, '-bsf:v', 'h264_metadata=aud=insert', '-flush_packets', '1', '-f', 'h264', '-'], { stdin: 'ignore' });
     this.#encoders.push(encoder);
     let rest = Buffer.alloc(0);
     encoder.stdout.on('data', (chunk) => {

@@ -30,6 +30,8 @@ export const PICTURE = ['-re', '-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=
 export const TONE = ['-re', '-f', 'lavfi', '-i', 'sine=frequency=440:sample_rate=48000'];
 /** H.264 without B-frames, a keyframe each second. */
 export const H264 = ['-c:v', 'libx264', '-profile:v', 'baseline', '-bf', '0', '-g', '30', '-preset', 'ultrafast', '-tune', 'zerolatency', '-b:v', '600k', '-pix_fmt', 'yuv420p'];
+/** H.264 as encoders make it that were not told to leave B-frames out. */
+export const H264_WITH_B_FRAMES = ['-c:v', 'libx264', '-profile:v', 'main', '-bf', '2', '-g', '30', '-preset', 'superfast', '-b:v', '600k', '-pix_fmt', 'yuv420p'];
 export const OPUS = ['-c:a', 'libopus', '-ar', '48000', '-ac', '2'];
 
 export class Program {
