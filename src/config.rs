@@ -13,6 +13,7 @@ use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::access::Policy;
 use crate::http::origin::AllowedOrigin;
 use crate::hub::config::IceRole;
 use crate::net::addresses::PublicIp;
@@ -137,7 +138,7 @@ pub struct Config {
     #[arg(long, env = "ONAIR_TLS_DIR", value_name = "DIR", hide_env_values = true, help_heading = "Access")]
     pub tls_dir: Option<PathBuf>,
 
-    /// TOML file of tokens, and who may publish or watch what (not built yet)
+    /// TOML file of tokens, and who may publish or watch what; without it everyone may do everything
     #[arg(long, env = "ONAIR_AUTH", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
     pub auth: Option<PathBuf>,
 
@@ -225,28 +226,32 @@ impl Config {
         self.tls_dir.clone().or_else(of_systemd).or_else(of_user)
     }
 
+    /// Reads the file of `--auth`.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the file and what is wrong with it.
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
+        let Some(path) = &self.auth else {
+            return Ok(Policy::open());
+        };
+        let in_file = |reason: String| ConfigError::Bad(format!("--auth {}: {reason}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| in_file(error.to_string()))?;
+        Policy::parse(&text).map_err(|error| in_file(error.to_string()))
+    }
+
     fn parse_with(command: clap::Command, args: &[OsString]) -> Result<Self, clap::Error> {
         let mut matches = command.try_get_matches_from(args)?;
         Self::from_arg_matches_mut(&mut matches)
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        let unbuilt = [("--auth", self.auth.is_some())];
-        match unbuilt.iter().find(|(_, given)| *given) {
-            Some((flag, _)) => {
-                Err(ConfigError::Bad(format!("{flag}: not built yet: everyone who reaches the server may use it")))
-            }
-            None => self.tls_is_whole(),
-        }
-    }
-
-    fn tls_is_whole(self) -> Result<Self, ConfigError> {
         let bad = |line: &str| Err(ConfigError::Bad(line.to_owned()));
         match (&self.tls_cert, &self.tls_key, self.tls_self_signed) {
             (Some(_), None, _) => bad("--tls-cert: its private key is missing: give it with --tls-key"),
             (None, Some(_), _) => bad("--tls-key: its certificate is missing: give it with --tls-cert"),
             (Some(_), Some(_), true) => bad("--tls-self-signed: there is a certificate already, by --tls-cert"),
-            _ => Ok(self),
+            _ => self.policy().map(|_| self),
         }
     }
 }

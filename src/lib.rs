@@ -3,6 +3,7 @@
 //! [`signal`] and [`hub`] are pure, and what touches the world stands above them. [`server::run`] puts everything
 //! together.
 
+pub mod access;
 pub mod config;
 pub mod egress;
 pub mod handle;

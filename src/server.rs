@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -18,6 +18,7 @@ use crate::config::{Config, LogFormat, RecordMode, Size, Span};
 use crate::handle::{HandleError, HubHandle, bridge};
 use crate::http::listener;
 use crate::http::metrics::{Sample, Source};
+use crate::http::policy::PolicyCell;
 use crate::http::router::router;
 use crate::http::state::{AppState, HttpConfig};
 use crate::http::tls::{self, SelfSigned, Tls};
@@ -79,7 +80,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let (handle, port, new_recordings) = bridge().context("cannot make an eventfd")?;
     let (stop, stopping) = watch::channel(false);
     let (tls, keeper) = tls_source(&config).map(Tls::new).transpose()?.unzip();
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let listener = TcpListener::bind(config.http).await.map_err(|error| cannot_listen(config.http, "http", &error))?;
 
     // ---- media: the hub's thread and its UDP socket -----------------------------------------------------------------
@@ -118,6 +119,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         RecordMode::Off => None,
     };
 
+    // ---- access ------------------------------------------------------------------------------------------------------
+    let policy = PolicyCell::new(config.policy()?);
+
     // ---- doors -------------------------------------------------------------------------------------------------------
     // What others count comes in here.
     let net_metrics = driver.metrics();
@@ -133,6 +137,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         allowed_origins: config.allow_origin.clone(),
         record_dir: config.record_dir.clone(),
         ice_servers: Vec::new(),
+        policy: policy.clone(),
     };
     let http_address = listener.local_addr()?;
     let state = AppState::new(http_config, handle.clone(), sources, stopping.clone());
@@ -140,15 +145,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     if let Some(keeper) = keeper {
         tokio::spawn(keeper.run(stopping.clone()));
     }
-    let reload = tls.clone();
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            match &reload {
-                Some(tls) => tls.read_again(),
-                None => tracing::info!("SIGHUP: there is nothing to read again"),
-            }
-        }
-    });
+    tokio::spawn(read_again(hangup, config.clone(), policy, tls.clone()));
     let doors = tokio::spawn(listener::serve(listener, tls, router(state.clone()), state, stopping, DRAIN_DEADLINE));
 
     announce(scheme, http_address, driver.local_addr());
@@ -205,6 +202,26 @@ fn tls_source(config: &Config) -> Option<tls::Source> {
 fn tls_sample(tls: &Tls) -> Sample {
     let expires = u64::try_from(tls.expires().unix_timestamp()).unwrap_or(0);
     Sample::gauge("onair_tls_certificate_expires_seconds", "When the certificate expires, in Unix time", expires)
+}
+
+/// Reads tokens and certificate again whenever the operator asks for it by SIGHUP. What is bad is not put in force.
+async fn read_again(mut hangup: Signal, config: Config, policy: PolicyCell, tls: Option<Tls>) {
+    while hangup.recv().await.is_some() {
+        if config.auth.is_none() && tls.is_none() {
+            tracing::info!("SIGHUP: there is nothing to read again");
+        }
+        match config.policy() {
+            Ok(newer) if config.auth.is_some() => {
+                policy.replace(newer);
+                tracing::info!("SIGHUP: the tokens were read again");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "SIGHUP: the tokens stay as they were"),
+        }
+        if let Some(tls) = &tls {
+            tls.read_again();
+        }
+    }
 }
 
 fn recorder_samples(recorder: &RecorderMetrics) -> Vec<Sample> {

@@ -157,7 +157,7 @@ async fn a_bad_value_is_one_line_that_names_it() {
         let path = file(&format!("{} = '{value}'", flag.trim_start_matches('-')));
         let ways = [
             (vec![flag, value], vec![], flag.to_owned()),
-            // What is not built or lacks another flag is named by its flag, wherever it came from.
+            // What lacks another flag or stands in another file is named by its flag, wherever it came from.
             (vec![], vec![(variable.as_str(), value)], flag.to_owned()),
             (vec!["--config", &path], vec![], flag.to_owned()),
         ];

@@ -4,6 +4,8 @@
 
 mod live;
 
+#[path = "http/access.rs"]
+mod access;
 #[path = "http/origin.rs"]
 mod origin;
 #[path = "http/pages.rs"]

@@ -5,9 +5,6 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// Known to the program, but not built yet; the README tells so in prose.
-const NOT_BUILT: &[&str] = &["--auth"];
-
 const README: &str = include_str!("../README.md");
 
 /// Each flag of `--help` with its default, if it has one.
@@ -50,11 +47,6 @@ fn the_readme_lists_every_flag_with_its_default() {
     let readme = flags_of_the_readme();
     assert!(program.len() > 10, "too few flags, is --help read rightly? {program:?}");
     for (flag, default) in &program {
-        if NOT_BUILT.contains(&flag.as_str()) {
-            assert!(!readme.contains_key(flag), "{flag} is not built, yet in the table");
-            assert!(README.contains(&format!("`{flag}`")), "the README must say that {flag} is not built");
-            continue;
-        }
         let told = readme.get(flag).unwrap_or_else(|| panic!("the README's table lacks {flag}"));
         if let Some(default) = default {
             assert_eq!(told, default, "the default of {flag}");
@@ -62,18 +54,5 @@ fn the_readme_lists_every_flag_with_its_default() {
     }
     for flag in readme.keys() {
         assert!(program.contains_key(flag), "the README's table has {flag}, which the program does not know");
-    }
-}
-
-#[test]
-fn what_is_not_built_stops_the_start() {
-    for flag in NOT_BUILT {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_onair"));
-        command.args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", flag, "file"]);
-        let output = command.output().expect("the program starts");
-        assert!(!output.status.success(), "{flag} was taken");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("not built yet"), "{flag}: {said}");
-        assert!(output.stdout.is_empty(), "{flag}: it must not have listened");
     }
 }

@@ -29,6 +29,7 @@ use source::{Source, Token, line_at, tokens};
 const FLOORS: &[(&str, u8)] = &[
     ("rtp", 0),
     ("signal", 0),
+    ("access", 1),
     ("egress", 1),
     ("hub", 2),
     ("handle", 3),

@@ -14,9 +14,11 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::caller::Caller;
 use super::metrics::{Sample, hub_samples, prometheus_text};
 use super::problem::Problem;
 use super::state::AppState;
+use crate::access::Right;
 use crate::hub::io::{BroadcastSnapshot, Snapshot};
 use crate::record;
 use crate::rtp::codec::{Codec, TrackKind};
@@ -52,10 +54,11 @@ struct Track {
 }
 
 /// `GET /api/broadcasts`.
-pub async fn broadcasts(State(state): State<AppState>) -> Result<Response, Problem> {
+pub async fn broadcasts(State(state): State<AppState>, Caller(permit): Caller) -> Result<Response, Problem> {
     let snapshot = snapshot(&state).await?;
     let now = OffsetDateTime::now_utc();
-    let broadcasts: Vec<Broadcast> = snapshot.broadcasts.iter().map(|live| broadcast(live, now)).collect();
+    let seen = snapshot.broadcasts.iter().filter(|live| permit.may(Right::Watch, &live.id));
+    let broadcasts: Vec<Broadcast> = seen.map(|live| broadcast(live, now)).collect();
     Ok((NO_STORE, Json(broadcasts)).into_response())
 }
 
@@ -75,14 +78,14 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
 }
 
 /// `GET /api/recordings`.
-pub async fn recordings(State(state): State<AppState>) -> Result<Response, Problem> {
+pub async fn recordings(State(state): State<AppState>, Caller(permit): Caller) -> Result<Response, Problem> {
     let dir = state.record_dir().to_owned();
     let turn = tokio::time::timeout(LISTING_DEADLINE, state.listing_turn()).await;
     let turn = turn.map_err(|_| Problem::signaling(ErrorCode::TooMany, "too many ask for the recordings at once"))?;
     // The turn goes with the reading, which goes on when the client has hung up.
     let read = move || (record::list(&dir), turn).0;
     let listed = tokio::task::spawn_blocking(read).await;
-    let recordings = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
+    let mut recordings = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
         Ok(recordings) => recordings,
         // Nothing was recorded yet.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -91,6 +94,7 @@ pub async fn recordings(State(state): State<AppState>) -> Result<Response, Probl
             return Err(Problem::signaling(ErrorCode::Internal, "the recordings cannot be listed"));
         }
     };
+    recordings.retain(|recording| permit.may(Right::Recordings, &recording.broadcast));
     Ok((NO_STORE, Json(recordings)).into_response())
 }
 
@@ -101,7 +105,8 @@ pub async fn health(State(state): State<AppState>) -> Result<Response, Problem> 
 }
 
 /// `GET /metrics`: OpenMetrics for those who ask for it, else the older Prometheus text format.
-pub async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn metrics(State(state): State<AppState>, caller: Caller, headers: HeaderMap) -> Result<Response, Problem> {
+    caller.require_everywhere(Right::Operate)?;
     let snapshot = snapshot(&state).await;
     let mut samples = vec![Sample::gauge("onair_up", "Whether the hub's thread answers", u64::from(snapshot.is_ok()))];
     if let Ok(snapshot) = snapshot {

@@ -95,6 +95,7 @@ pub struct HttpMetrics {
     websockets: Gauge,
     websocket_messages: Family<Labels, Counter>,
     websocket_closes: Family<Labels, Counter>,
+    unauthorized: Counter,
 }
 
 impl Default for HttpMetrics {
@@ -108,6 +109,7 @@ impl Default for HttpMetrics {
             websockets: Gauge::default(),
             websocket_messages: Family::default(),
             websocket_closes: Family::default(),
+            unauthorized: Counter::default(),
         };
         let mut registry = Registry::default();
         let build = Family::<Labels, Gauge>::default();
@@ -131,6 +133,11 @@ impl Default for HttpMetrics {
             "onair_websocket_closes",
             "WebSockets closed by the server, by close code",
             metrics.websocket_closes.clone(),
+        );
+        registry.register(
+            "onair_unauthorized",
+            "Requests with a token that is not known here, and messages refused as unauthorized",
+            metrics.unauthorized.clone(),
         );
         for direction in [Direction::In, Direction::Out] {
             drop(metrics.websocket_messages.get_or_create(&direction.labels()));
@@ -229,6 +236,11 @@ impl HttpMetrics {
     /// A message passed a WebSocket.
     pub fn websocket_message(&self, direction: Direction) {
         self.websocket_messages.get_or_create(&direction.labels()).inc();
+    }
+
+    /// A token was not known, or did not do.
+    pub fn unauthorized(&self) {
+        self.unauthorized.inc();
     }
 
     /// The server closed a WebSocket.

@@ -8,12 +8,14 @@ pub mod ice_server;
 pub mod listener;
 pub mod metrics;
 pub mod origin;
+pub mod policy;
 pub mod problem;
 pub mod router;
 pub mod state;
 pub mod tls;
 
 mod api;
+mod caller;
 mod connection;
 mod cors;
 mod gate;

@@ -71,6 +71,12 @@ impl Problem {
         Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
     }
 
+    /// The token that was shown does not permit it.
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self { code: Some(ErrorCode::Unauthorized), ..Self::new(StatusCode::FORBIDDEN, detail) }
+    }
+
     /// The hub's thread has not answered in time.
     #[must_use]
     pub fn no_answer() -> Self {

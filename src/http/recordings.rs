@@ -10,19 +10,23 @@ use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
+use super::caller::Caller;
 use super::problem::Problem;
 use super::state::AppState;
-use crate::signal::{RoomId, UserId};
+use crate::access::Right;
+use crate::signal::{BroadcastId, RoomId, UserId};
 
 /// `GET /recordings/{room}/{user}/{file}`.
 pub async fn file(
     State(state): State<AppState>,
+    caller: Caller,
     Path((room, user, file)): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let none = || Problem::new(StatusCode::NOT_FOUND, "there is no such recording");
     let room: RoomId = room.parse().map_err(|_| none())?;
     let user: UserId = user.parse().map_err(|_| none())?;
+    caller.require(Right::Recordings, &BroadcastId::new(room.clone(), user.clone()))?;
     if !is_recording(&file) {
         return Err(none());
     }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::ice_server::IceServer;
 use super::metrics::{HttpMetrics, Source};
 use super::origin::AllowedOrigin;
+use super::policy::PolicyCell;
 use super::resource::ResourceTable;
 use crate::handle::HubHandle;
 
@@ -28,6 +29,8 @@ pub struct HttpConfig {
     pub record_dir: PathBuf,
     /// The STUN and TURN servers that clients of WHIP and WHEP are told.
     pub ice_servers: Vec<IceServer>,
+    /// Who may do what.
+    pub policy: PolicyCell,
 }
 
 /// Shared by all request handlers. Cheap to clone.
@@ -105,6 +108,12 @@ impl AppState {
     #[must_use]
     pub fn ice_servers(&self) -> &[IceServer] {
         &self.0.config.ice_servers
+    }
+
+    /// Who may do what.
+    #[must_use]
+    pub fn policy(&self) -> &PolicyCell {
+        &self.0.config.policy
     }
 
     /// A turn to list the recordings, for as long as it is held.

@@ -5,19 +5,23 @@
 use axum::extract::{Extension, Path, Request, State};
 use axum::response::Response;
 
+use super::caller::Caller;
 use super::offer;
 use super::problem::Problem;
 use super::state::{AppState, Remote};
+use crate::access::Right;
 use crate::hub::io::Door;
 
 /// `POST /whep/{room}/{user}`.
 pub async fn play(
     State(state): State<AppState>,
     Extension(remote): Extension<Remote>,
+    caller: Caller,
     Path((room, user)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let broadcast = offer::broadcast_of(&room, &user)?;
+    caller.require(Right::Watch, &broadcast)?;
     offer::create(&state, remote, Door::Whep, broadcast, request).await
 }
 

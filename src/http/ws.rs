@@ -18,15 +18,18 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::caller::Caller;
 use super::connection::Permit;
 use super::handshake;
 use super::metrics::{Direction, HttpMetrics};
+use super::policy::PolicyCell;
 use super::state::{AppState, Remote};
 use super::stop::stopped;
+use crate::access::{Permit as Leave, Right};
 use crate::handle::{HandleError, Session};
 use crate::hub::io::Door;
 use crate::signal::message::FRAME_MAX_BYTES;
-use crate::signal::{ClientMessage, ErrorCode, ServerMessage, Signal};
+use crate::signal::{BroadcastId, ClientMessage, ErrorCode, ServerMessage, Signal};
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -58,6 +61,7 @@ pub async fn upgrade(
     State(state): State<AppState>,
     Extension(remote): Extension<Remote>,
     Extension(permit): Extension<Arc<Permit>>,
+    Caller(caller): Caller,
     mut request: Request,
 ) -> Response {
     let (response, upgrade) = match handshake::accept(&mut request) {
@@ -76,7 +80,10 @@ pub async fn upgrade(
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         let _open = state.metrics().websocket();
         let end = match state.handle().open(Door::WebSocket, remote.0.ip()) {
-            Ok(session) => converse(socket, session, state.stopping(), state.metrics()).await,
+            Ok(session) => {
+                let access = Access { policy: state.policy().clone(), caller };
+                converse(socket, session, access, state.stopping(), state.metrics()).await
+            }
             Err(error) => close(socket, Verdict::of_handle(error)).await,
         };
         tracing::debug!(?end, "a WebSocket ended");
@@ -123,6 +130,7 @@ impl Verdict {
 async fn converse<S>(
     socket: WebSocketStream<S>,
     session: Session,
+    access: Access,
     mut stopping: watch::Receiver<bool>,
     metrics: &HttpMetrics,
 ) -> End
@@ -130,7 +138,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let allowance = Allowance { frames: FRAMES_BURST, at: Instant::now() };
-    let mut talk = Conversation { socket, session, allowance, unanswered_pings: 0, metrics };
+    let mut talk = Conversation { socket, session, access, allowance, unanswered_pings: 0, metrics };
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = loop {
@@ -166,6 +174,7 @@ where
 struct Conversation<'a, S> {
     socket: WebSocketStream<S>,
     session: Session,
+    access: Access,
     allowance: Allowance,
     unanswered_pings: u32,
     metrics: &'a HttpMetrics,
@@ -217,6 +226,12 @@ where
                     .await;
             }
         };
+        if let Some(refusal) = self.access.refusal(&request.message) {
+            self.metrics.unauthorized();
+            self.allowance.spend(BAD_MESSAGE_COST - 1.0)?;
+            let message = ServerMessage::error(ErrorCode::Unauthorized, refusal);
+            return self.say(&Signal { id: request.id, message }).await;
+        }
         match self.session.send(request.id.clone(), request.message.into()) {
             Ok(()) => Ok(()),
             Err(HandleError::Stopped) => Err(End::Closed(Verdict::GOING_AWAY)),
@@ -286,6 +301,43 @@ where
             Ok(Some(End::Left)) => End::Left,
             _ => End::Closed(Verdict::GOING_AWAY),
         }
+    }
+}
+
+/// What this client may do: by the token of the message, or by that of the request that opened the WebSocket.
+struct Access {
+    policy: PolicyCell,
+    caller: Leave,
+}
+
+impl Access {
+    /// Why a message is not passed on.
+    fn refusal(&self, message: &ClientMessage) -> Option<String> {
+        let (right, room, user, token) = match message {
+            ClientMessage::Register { room, user, token, .. } => (Right::Publish, room, Some(user), token),
+            ClientMessage::Subscribe { room, user, token } => (Right::Watch, room, user.as_ref(), token),
+            // The others say something of what these two began.
+            _ => return None,
+        };
+        let own = match token.as_deref().map(|token| self.policy.permit(Some(token))) {
+            Some(Ok(own)) => Some(own),
+            Some(Err(error)) => return Some(error.to_string()),
+            None => None,
+        };
+        let leave = own.as_ref().unwrap_or(&self.caller);
+        let what = right.name();
+        let (may, whom) = match user {
+            Some(user) => {
+                let broadcast = BroadcastId::new(room.clone(), user.clone());
+                (leave.may(right, &broadcast), broadcast.to_string())
+            }
+            None => (leave.may_in_all_of(right, room.as_str()), format!("all of {room}, only what is named")),
+        };
+        let has_token = leave.has_token();
+        (!may).then(|| match has_token {
+            true => format!("this token does not permit: {what} {whom}"),
+            false => format!("a token is needed: {what} {whom}"),
+        })
     }
 }
 
@@ -364,7 +416,9 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let session = handle.open(Door::WebSocket, [127, 0, 0, 1].into()).unwrap();
         let Some(Request::Open { signals, .. }) = port.requests.recv().await else { panic!("no session began") };
-        let server = tokio::spawn(async move { converse(server, session, stopping, &HttpMetrics::default()).await });
+        let access = Access { policy: PolicyCell::default(), caller: Leave::everything() };
+        let server =
+            tokio::spawn(async move { converse(server, session, access, stopping, &HttpMetrics::default()).await });
         Line { client, port, signals: Some(signals), stop, server, _recordings: recordings }
     }
 

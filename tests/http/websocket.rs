@@ -18,10 +18,10 @@ use super::live::{PATIENCE, Server};
 const OFFER: &str = include_str!("../data/sdp/publish/chromium-camera-mic-data.sdp");
 const FRAME_MAX_BYTES: usize = 64 * 1024;
 
-struct Client(WebSocketStream<TcpStream>);
+pub struct Client(WebSocketStream<TcpStream>);
 
 impl Client {
-    async fn connect(server: &Server) -> Self {
+    pub async fn connect(server: &Server) -> Self {
         let stream = TcpStream::connect(server.http).await.unwrap();
         let (socket, response) = client_async(format!("ws://{}/ws", server.http), stream).await.unwrap();
         assert_eq!(response.status(), 101);
@@ -42,7 +42,7 @@ impl Client {
         }
     }
 
-    async fn ask(&mut self, message: Value) -> Value {
+    pub async fn ask(&mut self, message: Value) -> Value {
         self.send(message).await;
         self.receive().await
     }

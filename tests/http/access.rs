@@ -1,0 +1,234 @@
+//! Who may do what, at each door of the real server: nobody learns of what it may not see.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::live::{Response, Scratch, Server, onair};
+use super::websocket::Client;
+
+const OFFER: &str = include_str!("../data/sdp/publish/chromium-camera-mic-data.sdp");
+const PLAYER_OFFER: &str = include_str!("../data/sdp/play/chromium.sdp");
+const SDP: (&str, &str) = ("Content-Type", "application/sdp");
+const FILE: &str = "/recordings/stage/ada/20260102-030405.mp4";
+const NO_FILE: &str = "/recordings/stage/ada/20260102-030406.mp4";
+
+const AUTH: &str = r#"
+[[anonymous]]
+can = ["watch", "recordings"]
+rooms = ["open"]
+
+[[token]]
+token = "publisher-0123456789"
+can = ["publish"]
+rooms = ["stage"]
+
+[[token]]
+token = "watcher-0123456789"
+can = ["watch"]
+rooms = ["stage"]
+
+[[token]]
+token = "some-watcher-0123456789"
+can = ["watch"]
+rooms = ["stage"]
+users = ["a*"]
+
+[[token]]
+token = "archivist-0123456789"
+can = ["recordings"]
+rooms = ["stage"]
+
+[[token]]
+# printf %s operator-0123456789 | sha256sum
+sha256 = "OPERATOR"
+can = ["operate"]
+
+[[token]]
+token = "elsewhere-0123456789"
+can = ["publish", "watch", "recordings", "operate"]
+rooms = ["other"]
+"#;
+
+/// What one kind of caller may do with stage/ada.
+struct Row {
+    token: Option<&'static str>,
+    publish: bool,
+    watch: bool,
+    watch_all: bool,
+    recordings: bool,
+    operate: bool,
+}
+
+const NOTHING: Row =
+    Row { token: None, publish: false, watch: false, watch_all: false, recordings: false, operate: false };
+
+const TABLE: [Row; 8] = [
+    NOTHING,
+    Row { token: Some("publisher-0123456789"), publish: true, ..NOTHING },
+    Row { token: Some("watcher-0123456789"), watch: true, watch_all: true, ..NOTHING },
+    Row { token: Some("some-watcher-0123456789"), watch: true, ..NOTHING },
+    Row { token: Some("archivist-0123456789"), recordings: true, ..NOTHING },
+    Row { token: Some("operator-0123456789"), operate: true, ..NOTHING },
+    Row { token: Some("elsewhere-0123456789"), ..NOTHING },
+    Row { token: Some("nobody-has-this-one-0123"), ..NOTHING },
+];
+
+const UNKNOWN: &str = "nobody-has-this-one-0123";
+
+fn auth_file() -> String {
+    use aws_lc_rs::digest::{SHA256, digest};
+    let hash = digest(&SHA256, b"operator-0123456789");
+    let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    AUTH.replace("OPERATOR", &hash)
+}
+
+async fn server() -> Server {
+    let scratch = Scratch::new();
+    scratch.write("auth.toml", auth_file());
+    scratch.write("media/stage/ada/20260102-030405.mp4", "0123456789");
+    scratch.write("media/open/eve/20260102-030405.mp4", "0123456789");
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
+    Server::start_with(scratch, &[args.as_slice(), &["--auth", "auth.toml"]].concat(), &[]).await
+}
+
+/// How a caller is refused: without a token it is told to show one.
+fn refused(row: &Row) -> u16 {
+    match row.token {
+        None | Some(UNKNOWN) => 401,
+        Some(_) => 403,
+    }
+}
+
+async fn ask(server: &Server, method: &str, path: &str, row: &Row, in_query: bool, body: &str) -> Response {
+    let bearer = row.token.map(|token| format!("Bearer {token}"));
+    let mut headers = vec![];
+    if !body.is_empty() {
+        headers.push(SDP);
+    }
+    let mut path = path.to_owned();
+    match (row.token, &bearer) {
+        (Some(token), _) if in_query => path.push_str(&format!("?token={token}")),
+        (_, Some(bearer)) => headers.push(("Authorization", bearer)),
+        _ => {}
+    }
+    let response = server.request(method, &path, &headers, body.as_bytes()).await;
+    if response.status == 401 {
+        assert_eq!(response.header("www-authenticate"), Some("Bearer"), "{path}");
+    }
+    response
+}
+
+#[tokio::test]
+async fn each_token_opens_the_doors_it_is_for_and_no_other() {
+    let server = server().await;
+    for row in &TABLE {
+        for in_query in [false, true] {
+            let token = row.token;
+            let whip = ask(&server, "POST", "/whip/stage/ada", row, in_query, OFFER).await;
+            assert_eq!(whip.status, if row.publish { 201 } else { refused(row) }, "{token:?}: {whip:?}");
+            if let Some(resource) = whip.header("location") {
+                // Whoever knows a session's name may end it.
+                assert_eq!(server.request("DELETE", resource, &[], b"").await.status, 200);
+            }
+            let whep = ask(&server, "POST", "/whep/stage/ada", row, in_query, PLAYER_OFFER).await;
+            assert_eq!(whep.status, if row.watch { 409 } else { refused(row) }, "{token:?}: {whep:?}");
+            let (there, absent) = if row.recordings { (200, 404) } else { (refused(row), refused(row)) };
+            for (path, status) in [(FILE, there), (NO_FILE, absent)] {
+                let file = ask(&server, "GET", path, row, in_query, "").await;
+                assert_eq!(file.status, status, "{token:?} {path}: {file:?}");
+            }
+            let metrics = ask(&server, "GET", "/metrics", row, in_query, "").await;
+            assert_eq!(metrics.status, if row.operate { 200 } else { refused(row) }, "{token:?}");
+            let list = ask(&server, "GET", "/api/recordings", row, in_query, "").await;
+            assert_eq!(list.status, if token == Some(UNKNOWN) { 401 } else { 200 }, "{token:?}");
+            assert_eq!(list.text().contains("stage/ada"), row.recordings, "{token:?}: {list:?}");
+            if list.status == 200 {
+                assert!(list.text().contains("open/eve"), "what everyone may see: {token:?}: {list:?}");
+            }
+            let live = ask(&server, "GET", "/api/broadcasts", row, in_query, "").await;
+            assert_eq!(live.status, if token == Some(UNKNOWN) { 401 } else { 200 }, "{token:?}");
+        }
+    }
+    server.get("/healthz").await;
+    let page = server.get("/").await;
+    assert_eq!(page.status, 200, "the page tells nothing and asks for a token");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn messages_carry_tokens_of_their_own() {
+    let server = server().await;
+    for row in &TABLE {
+        let with_token = |mut message: serde_json::Value| {
+            if let Some(token) = row.token {
+                message["token"] = json!(token);
+            }
+            message
+        };
+        for (message, allowed, reply) in [
+            (json!({"type": "register", "room": "stage", "user": "ada", "sdp": OFFER}), row.publish, "registered"),
+            (json!({"type": "subscribe", "room": "stage", "user": "ada"}), row.watch, "subscribed"),
+            (json!({"type": "subscribe", "room": "stage"}), row.watch_all, "subscribed"),
+        ] {
+            let mut client = Client::connect(&server).await;
+            let answer = client.ask(with_token(message.clone())).await;
+            if allowed {
+                assert_eq!(answer["type"], reply, "{:?}: {answer}", row.token);
+            } else {
+                assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("unauthorized")), "{answer}");
+                assert_ne!(answer["fatal"], true);
+                // Nothing began: the WebSocket may try again with another token.
+                let open = client.ask(json!({"type": "subscribe", "room": "open"})).await;
+                assert_eq!(open["type"], "subscribed", "{open}");
+            }
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn only_who_may_publish_takes_over() {
+    let server = server().await;
+    let register =
+        |token: &str| json!({"type": "register", "room": "stage", "user": "ada", "sdp": OFFER, "token": token});
+    let mut broadcaster = Client::connect(&server).await;
+    assert_eq!(broadcaster.ask(register("publisher-0123456789")).await["type"], "registered");
+    let mut thief = Client::connect(&server).await;
+    assert_eq!(thief.ask(register("watcher-0123456789")).await["code"], "unauthorized");
+    assert_eq!(broadcaster.ask(json!({"type": "ping"})).await["type"], "pong", "it was told nothing");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_tokens_again_and_bad_ones_change_nothing() {
+    let mut server = server().await;
+    let archivist = [("Authorization", "Bearer archivist-0123456789")];
+    assert_eq!(server.request("GET", FILE, &archivist, b"").await.status, 200);
+    server.scratch.write("auth.toml", "[[anonymous]]\ncan = [\"fly\"]");
+    server.signal(Signal::SIGHUP);
+    let said = server.logged("the tokens stay as they were").await;
+    assert!(said.contains("not `fly`"), "{said}");
+    assert_eq!(server.request("GET", FILE, &archivist, b"").await.status, 200);
+    server.scratch.write("auth.toml", "[[token]]\ntoken = \"successor-0123456789\"\ncan = [\"recordings\"]");
+    server.signal(Signal::SIGHUP);
+    server.logged("the tokens were read again").await;
+    server.request("GET", FILE, &archivist, b"").await.problem(401);
+    let successor = [("Authorization", "Bearer successor-0123456789")];
+    assert_eq!(server.request("GET", FILE, &successor, b"").await.status, 200);
+    server.request("GET", FILE, &[("Authorization", "Basic c3VjY2Vzc29y")], b"").await.problem(401);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_file_stops_the_start_with_one_line() {
+    let scratch = Scratch::new();
+    for (text, named) in [("[[token]]\ntoken = \"short\"\ncan = []", "at least 16"), ("= 1", "line 1")] {
+        scratch.write("auth.toml", text);
+        let output = onair(&scratch, &["--auth", "auth.toml"], &[]).output().await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(named) && said.contains("auth.toml") && said.lines().count() == 1, "{said}");
+    }
+    let output = onair(&scratch, &["--auth", "nowhere.toml"], &[]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
