@@ -2,6 +2,7 @@
 
 import { timestamp } from './format.js';
 import { splitBroadcast } from './names.js';
+import { tokenHeaders, withToken } from './token.js';
 
 const TIMEOUT_MS = 8000;
 
@@ -22,7 +23,7 @@ export async function recordings(signal) {
     return {
       ...recording,
       room, user, file,
-      href: `/recordings/${[room, user, file].map(encodeURIComponent).join('/')}`,
+      href: withToken(`/recordings/${[room, user, file].map(encodeURIComponent).join('/')}`),
       started: timestamp(recording.started),
       running: recording.path.endsWith('.part.mp4'),
     };
@@ -31,8 +32,8 @@ export async function recordings(signal) {
 
 async function list(path, signal) {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
-  const response = await fetch(path, { signal: signal ? AbortSignal.any([signal, timeout]) : timeout, headers: { accept: 'application/json' } });
-  if (!response.ok) throw new Error(await reason(response));
+  const response = await fetch(path, { signal: signal ? AbortSignal.any([signal, timeout]) : timeout, headers: { accept: 'application/json', ...tokenHeaders() } });
+  if (!response.ok) throw Object.assign(new Error(await reason(response)), { unauthorized: response.status === 401 });
   const items = await response.json();
   if (!Array.isArray(items)) throw new Error(`${path}: unexpected answer`);
   return items;

@@ -45,7 +45,7 @@ export function serverProblem({ code, message, broadcast }) {
     case 'name-taken':
       return say('This broadcast was taken over.', 'Someone (perhaps you, in another tab) started a broadcast under the same room and name. To take it back, start again; to keep both, choose another name.');
     case 'unauthorized':
-      return say('The server does not allow this.', 'You need a link with a valid token for this room. Ask whoever runs the server.');
+      return say('The server does not allow this.', 'You need a token that is valid for this room and name. Ask whoever runs the server, and enter it here.');
     case 'bad-name':
       return say('The server does not take this room or name.', NAME_RULE);
     case 'unsupported-codec':

@@ -16,12 +16,13 @@
 //             camera, mic      device ids
 //             auto             1 starts at once
 //   watch     muted            1 starts without sound
-//   both      token            sent with register and subscribe
+//   all       token            shown to the server from then on, as long as the tab is open
 //
 // Controls and status fields carry `data-testid`. `window.onair.publisher` and `window.onair.viewer` are the
 // running sessions ({ pc, session, stats, log }) or null; reading them changes nothing.
 
 import { isName } from './names.js';
+import { takeTokenFromAddress } from './token.js';
 
 /** "#/watch/r/u?muted=1" → { view, params, query, path }. Unknown routes are `missing`. */
 export function parseRoute(hash) {
@@ -40,7 +41,10 @@ export function parseRoute(hash) {
 
 /** Calls `show(route)` now and whenever the address changes. */
 export function startRouter(show) {
-  const go = () => show(parseRoute(location.hash));
+  const go = () => {
+    takeTokenFromAddress();
+    show(parseRoute(location.hash));
+  };
   window.addEventListener('hashchange', go);
   go();
 }

@@ -6,6 +6,7 @@ import { liveBroadcasts, recordings, poll } from '../api.js';
 import { defaultRoom, isName, NAME_RULE, watchHref } from '../names.js';
 import * as format from '../format.js';
 import { recordingRow } from './recordings.js';
+import { foldedTokenForm } from './tokenform.js';
 
 const EVERY_MS = 4000;
 const RECENT = 5;
@@ -20,7 +21,8 @@ export function homeView(root) {
     trouble,
     h('section', { 'aria-labelledby': 'live-title' }, h('h2', { id: 'live-title' }, 'Live now'), live),
     h('section', { 'aria-labelledby': 'recent-title' },
-      h('div', { class: 'section-head' }, h('h2', { id: 'recent-title' }, 'Recent recordings'), h('a', { href: '#/recordings' }, 'All recordings')), recent));
+      h('div', { class: 'section-head' }, h('h2', { id: 'recent-title' }, 'Recent recordings'), h('a', { href: '#/recordings' }, 'All recordings')), recent),
+    foldedTokenForm());
   let before = '';
   return poll(async (signal) => {
     const [liveAnswer, recordedAnswer] = await Promise.allSettled([liveBroadcasts(signal), recordings(signal)]);
@@ -36,7 +38,7 @@ export function homeView(root) {
     fill(recent, recorded ? recentList(recorded) : unread(recordedAnswer.reason));
   }, EVERY_MS, (error) => {
     trouble.hidden = false;
-    fill(trouble, `The server does not answer (${error.message}). This page keeps asking.`);
+    fill(trouble, error.unauthorized ? 'The server does not know this token: enter another one, or forget it.' : `The server does not answer (${error.message}). This page keeps asking.`);
   });
 }
 

@@ -7,13 +7,13 @@ import { devices, QUALITIES, SCREEN_SOUND } from '../capture.js';
 import { sendableVideoCodecs } from '../codecs.js';
 import { codec as codecName } from '../format.js';
 import { defaultRoom, defaultUser, isName, NAME_RULE, recall, remember } from '../names.js';
+import { token } from '../token.js';
 
 const QUALITY_WORDS = { 1080: '1080p, sharp', 720: '720p', 480: '480p, light' };
 
 /** Events: `devices` (source, video or audio on or off, quality) · `device` ('video' or 'audio': another one of the kind). */
 export class PublishForm extends Emitter {
   element;
-  #token;
   #source = {};
   #video = checkbox('send-video');
   #audio = checkbox('send-audio');
@@ -31,7 +31,6 @@ export class PublishForm extends Emitter {
 
   constructor(query) {
     super();
-    this.#token = query.get('token') ?? undefined;
     this.#cameraField = field('Camera', this.#camera);
     this.#microphoneField = field('Microphone', this.#microphone);
     this.#qualityField = field('Quality', this.#quality);
@@ -69,7 +68,7 @@ export class PublishForm extends Emitter {
   }
 
   get target() {
-    return { room: this.#room.value.trim(), user: this.#user.value.trim(), token: this.#token, codec: this.#codec.value };
+    return { room: this.#room.value.trim(), user: this.#user.value.trim(), token: token(), codec: this.#codec.value };
   }
 
   /** Checks what was typed, says what is wrong with it, and remembers what is right. */

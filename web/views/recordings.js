@@ -4,6 +4,7 @@ import { h, fill } from '../dom.js';
 import { icon } from '../icons.js';
 import { recordings, poll } from '../api.js';
 import * as format from '../format.js';
+import { foldedTokenForm } from './tokenform.js';
 
 const EVERY_MS = 4000;
 
@@ -12,7 +13,7 @@ export function recordingsView(root, route) {
   const player = h('div', {});
   const list = h('div', { 'data-testid': 'recordings' }, h('p', { class: 'empty' }, 'Looking…'));
   const trouble = h('p', { class: 'problem', role: 'status', hidden: true });
-  fill(root, h('h1', {}, 'Recordings'), trouble, player, list);
+  fill(root, h('h1', {}, 'Recordings'), trouble, player, list, foldedTokenForm());
   let before = '';
   let shown = false;
   const stop = poll(async (signal) => {
@@ -31,7 +32,7 @@ export function recordingsView(root, route) {
       : h('p', { class: 'empty' }, 'Nothing was recorded yet. Broadcasts are recorded as they run, and appear here.'));
   }, EVERY_MS, (error) => {
     trouble.hidden = false;
-    fill(trouble, `The server does not answer (${error.message}). This page keeps asking.`);
+    fill(trouble, error.unauthorized ? 'The server does not know this token: enter another one, or forget it.' : `The server does not answer (${error.message}). This page keeps asking.`);
   });
   return () => {
     stop();

@@ -1,6 +1,7 @@
 // Status: a session's state in a few words, problems with advice, and chips.
 
 import { h, fill, setText } from '../dom.js';
+import { tokenForm } from './tokenform.js';
 
 const WORDS = {
   connecting: 'Connecting to the server…',
@@ -61,7 +62,8 @@ export function problemPanel() {
       fill(element,
         h('p', { class: 'problem-title' }, problem.title),
         h('p', {}, problem.advice),
-        problem.detail ? h('p', { class: 'problem-detail', 'data-testid': 'problem-detail' }, problem.detail) : null);
+        problem.detail ? h('p', { class: 'problem-detail', 'data-testid': 'problem-detail' }, problem.detail) : null,
+        problem.code === 'unauthorized' ? tokenForm() : null);
     },
   };
 }

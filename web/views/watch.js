@@ -11,6 +11,7 @@ import { Tile } from './tile.js';
 import { StatsPanel } from './statspanel.js';
 import { LogPanel } from './logpanel.js';
 import { announceState, chip, problemPanel, statusOf } from './status.js';
+import { token } from '../token.js';
 
 const TICK_MS = 500;
 
@@ -41,7 +42,7 @@ class WatchView {
 
   constructor(route) {
     const { room, user } = route.params;
-    this.#target = { room, user, token: route.query.get('token') ?? undefined };
+    this.#target = { room, user, token: token() };
     this.#startMuted = route.query.get('muted') === '1';
     remember('room', room);
     this.element = h('div', { class: user ? 'watch-one' : 'watch-room' },
