@@ -1,7 +1,7 @@
-//! RFC 9725, section by section. §4.6 (STUN and TURN servers) is tested where its header is written, §4.7 (tokens) with the
-//! doors.
+//! RFC 9725, section by section. §4.6 (STUN and TURN servers) is tested where its header is written, and what each kind of
+//! token may do with the doors.
 
-use super::live::{PATIENCE, Server};
+use super::live::{PATIENCE, Scratch, Server};
 use super::wire::{self, Wire, until};
 use super::{ANY, FRAGMENT, SDP, fragment, values};
 
@@ -290,6 +290,36 @@ async fn s4_4_5_the_server_is_ice_lite_unless_told_otherwise() {
         assert_eq!(server.get(&encoder.location).await.status, 204);
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn s4_7_1_a_bearer_token_lets_a_client_in_and_preflights_need_none() {
+    let scratch = Scratch::new();
+    let token = "studio-0123456789";
+    let file =
+        scratch.write("auth.toml", format!("[[token]]\ntoken = \"{token}\"\ncan = [\"publish\"]\nrooms = [\"r\"]\n"));
+    let auth = ["--auth", file.to_str().unwrap(), "--allow-origin", "https://studio.example"];
+    let server = Server::start(&auth).await;
+    for headers in [&[SDP][..], &[SDP, ("Authorization", "Bearer another-0123456789")]] {
+        let refused = server.request("POST", "/whip/r/u", headers, OFFER.as_bytes()).await;
+        refused.problem(401);
+        assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer"), "{refused:?}");
+    }
+    let preflight = [
+        ("Origin", "https://studio.example"),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "authorization,content-type"),
+    ];
+    let allowed = server.request("OPTIONS", "/whip/r/u", &preflight, b"").await;
+    assert_eq!(allowed.status, 200, "{allowed:?}");
+    assert!(allowed.header("access-control-allow-headers").unwrap().contains("Authorization"));
+    let bearer = format!("Bearer {token}");
+    let bearer = ("Authorization", bearer.as_str());
+    let created = server.request("POST", "/whip/r/u", &[SDP, bearer], OFFER.as_bytes()).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let location = created.header("location").unwrap();
+    assert_eq!(server.request("DELETE", location, &[bearer], b"").await.status, 200);
+    server.stop().await;
 }
 
 #[tokio::test]
