@@ -11,7 +11,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D -s -m 755 target/release/onair /out/onair
 
 FROM debian:bookworm-slim
-# Only ffmpeg: the server itself is one binary and opens no connection outward, so it needs no certificates. The drivers
+# Only ffmpeg: the server itself is one binary, and carries the authorities that it believes (for ACME) with it. The drivers
 # that draw on a graphics card, a third of what ffmpeg brings along, are never loaded here.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ffmpeg \

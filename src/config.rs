@@ -34,6 +34,9 @@ separated by commas in the environment and are arrays in the file. An empty vari
 
 Browsers grant camera and microphone on https:// pages and on http://localhost only.";
 
+/// The directory of the authority that most of the web uses.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
 /// What a file cannot say: where it is, and to do something else than serve.
 const NOT_IN_FILE: &[&str] = &["config", "check"];
 
@@ -132,7 +135,27 @@ pub struct Config {
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
     pub tls_self_signed: bool,
 
-    /// Where the certificate made here is kept, so that browsers need not be told again to trust it
+    /// Serve HTTPS/WSS for this domain with a certificate that Let's Encrypt issues; may be given again
+    ///
+    /// The domain must lead here, and port 443 to --http. Whoever uses it agrees to the terms of the authority.
+    #[arg(long, env = "ONAIR_TLS_ACME", value_name = "DOMAIN", value_delimiter = ',', hide_env_values = true)]
+    #[arg(help_heading = "Access", action = ArgAction::Append, value_parser = values::domain)]
+    pub tls_acme: Vec<String>,
+
+    /// Where the authority may write to about the certificate
+    #[arg(long, env = "ONAIR_TLS_ACME_EMAIL", value_name = "EMAIL", hide_env_values = true, help_heading = "Access")]
+    pub tls_acme_email: Option<String>,
+
+    /// Another authority than Let's Encrypt, by the address of its directory (RFC 8555)
+    #[arg(long, env = "ONAIR_TLS_ACME_DIRECTORY", value_name = "URL", default_value = LETS_ENCRYPT)]
+    #[arg(help_heading = "Access", hide_env_values = true)]
+    pub tls_acme_directory: String,
+
+    /// Certificates (PEM) that vouch for the authority's address, where browsers would not trust it
+    #[arg(long, env = "ONAIR_TLS_ACME_CA", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
+    pub tls_acme_ca: Option<PathBuf>,
+
+    /// Where certificates made here or issued are kept, so that browsers and authorities are not asked again
     ///
     /// Without it: a directory of systemd's (StateDirectory=), or onair in the user's directory for state.
     #[arg(long, env = "ONAIR_TLS_DIR", value_name = "DIR", hide_env_values = true, help_heading = "Access")]
@@ -210,7 +233,7 @@ impl Config {
         self.auth.is_none() && !self.http.ip().is_loopback()
     }
 
-    /// Where the certificate made here is kept; `None` where this user has no directory for it.
+    /// Where certificates made here or issued are kept; `None` where this user has no directory for it.
     #[must_use]
     pub fn state_dir(&self) -> Option<PathBuf> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -251,6 +274,16 @@ impl Config {
             (Some(_), None, _) => bad("--tls-cert: its private key is missing: give it with --tls-key"),
             (None, Some(_), _) => bad("--tls-key: its certificate is missing: give it with --tls-cert"),
             (Some(_), Some(_), true) => bad("--tls-self-signed: there is a certificate already, by --tls-cert"),
+            (Some(_), ..) if !self.tls_acme.is_empty() => {
+                bad("--tls-acme: there is a certificate already, by --tls-cert")
+            }
+            (.., true) if !self.tls_acme.is_empty() => bad("--tls-acme: --tls-self-signed makes another: choose one"),
+            _ if !self.tls_acme_directory.starts_with("https://") => {
+                bad("--tls-acme-directory: must begin with https://")
+            }
+            _ if !self.tls_acme.is_empty() && self.state_dir().is_none() => {
+                bad("--tls-acme: say with --tls-dir where the certificate is to be kept")
+            }
             _ => self.policy().map(|_| self),
         }
     }

@@ -21,7 +21,7 @@ use crate::http::metrics::{Sample, Source};
 use crate::http::policy::PolicyCell;
 use crate::http::router::router;
 use crate::http::state::{AppState, HttpConfig};
-use crate::http::tls::{self, SelfSigned, Tls};
+use crate::http::tls::{self, Acme, SelfSigned, Tls};
 use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::addresses::interface_addresses;
@@ -66,7 +66,8 @@ fn is_terminal() -> bool {
 /// One line for a person where one of them is no good.
 pub fn check(config: &Config) -> anyhow::Result<()> {
     match tls_source(config) {
-        Some(source @ tls::Source::Files { .. }) => Ok(tls::check(&source)?),
+        Some(source @ (tls::Source::Files { .. } | tls::Source::Acme(_))) => Ok(tls::check(&source)?),
+        // It would be made, and there is nothing to be wrong with it.
         Some(tls::Source::SelfSigned(_)) | None => Ok(()),
     }
 }
@@ -186,6 +187,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 fn tls_source(config: &Config) -> Option<tls::Source> {
     if let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) {
         return Some(tls::Source::Files { cert: cert.clone(), key: key.clone() });
+    }
+    if !config.tls_acme.is_empty() {
+        return Some(tls::Source::Acme(Acme {
+            domains: config.tls_acme.clone(),
+            email: config.tls_acme_email.clone(),
+            directory: config.tls_acme_directory.clone(),
+            ca: config.tls_acme_ca.clone(),
+            dir: config.state_dir()?,
+        }));
     }
     let signed = || {
         let mut addresses: Vec<_> = config.public_ip.iter().map(|public| public.ip).collect();

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 mod live;
+#[path = "live/tls.rs"]
+mod live_tls;
 
 #[path = "http/access.rs"]
 mod access;

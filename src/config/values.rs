@@ -205,6 +205,23 @@ impl FromStr for LogFilter {
     }
 }
 
+/// A domain for which a certificate can be issued; in lower case.
+///
+/// # Errors
+///
+/// One line for a person.
+pub fn domain(text: &str) -> Result<String, String> {
+    let lower = text.to_ascii_lowercase();
+    let is_name = rustls::pki_types::DnsName::try_from(lower.as_str()).is_ok();
+    let last = lower.rsplit('.').next().unwrap_or_default();
+    // A name without a dot, an address or a wildcard is proven in no way that we know.
+    if is_name && lower.contains('.') && last.bytes().any(|b| b.is_ascii_alphabetic()) {
+        Ok(lower)
+    } else {
+        Err("not a domain like live.example.org".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

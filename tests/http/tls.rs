@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use axum::body::Body;
 use futures_util::{SinkExt, StreamExt};
@@ -10,85 +9,27 @@ use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
 use x509_cert::der::pem::{LineEnding, encode_string};
 
 use super::live::{PATIENCE, Response, Scratch, Server, onair, request_over};
+use super::live_tls::{certificate, connect};
 
-/// Takes whatever certificate is shown, as long as the server has its key.
-#[derive(Debug)]
-struct AnyCertificate(CryptoProvider);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _chain: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-async fn connect(server: SocketAddr, protocols: &[&str]) -> TlsStream<TcpStream> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(default_provider())))
-        .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(server).await.unwrap();
-    let name = ServerName::from(server.ip());
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    timeout(PATIENCE, connected).await.expect("a handshake ends").unwrap()
+async fn connect_here(server: SocketAddr, protocols: &[&str]) -> TlsStream<TcpStream> {
+    connect(server, "localhost", protocols).await
 }
 
 /// The certificate that a new connection is shown.
 async fn shown(server: SocketAddr) -> Vec<u8> {
-    certificate(&connect(server, &[]).await)
-}
-
-fn certificate(stream: &TlsStream<TcpStream>) -> Vec<u8> {
-    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    certificate(&connect_here(server, &[]).await)
 }
 
 async fn get(server: &Server, path: &str, headers: &[(&str, &str)]) -> Response {
-    request_over(connect(server.http, &["http/1.1"]).await, server.http, "GET", path, headers, b"").await
+    request_over(connect_here(server.http, &["http/1.1"]).await, server.http, "GET", path, headers, b"").await
 }
 
 /// A certificate and its key, written beside each other; the certificate as a client sees it.
@@ -122,7 +63,7 @@ async fn it_says_https_and_speaks_http_1_to_those_who_name_no_protocol() {
     let (own, plain) = (format!("https://{}", server.http), format!("http://{}", server.http));
     assert_eq!(get(&server, "/api/broadcasts", &[("Origin", &own)]).await.status, 200);
     get(&server, "/api/broadcasts", &[("Origin", &plain)]).await.problem(403);
-    let quiet = connect(server.http, &[]).await;
+    let quiet = connect_here(server.http, &[]).await;
     assert_eq!(request_over(quiet, server.http, "GET", "/healthz", &[], b"").await.text(), "ok\n");
     server.stop().await;
 }
@@ -130,7 +71,7 @@ async fn it_says_https_and_speaks_http_1_to_those_who_name_no_protocol() {
 #[tokio::test]
 async fn http_2_reaches_the_same_doors() {
     let server = Server::start(&["--tls-self-signed", "--tls-dir", "kept"]).await;
-    let stream = connect(server.http, &["h2", "http/1.1"]).await;
+    let stream = connect_here(server.http, &["h2", "http/1.1"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (mut requests, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -166,7 +107,7 @@ async fn http_2_reaches_the_same_doors() {
 #[tokio::test]
 async fn a_websocket_runs_over_tls() {
     let server = Server::start(&["--tls-self-signed", "--tls-dir", "kept"]).await;
-    let stream = connect(server.http, &["http/1.1"]).await;
+    let stream = connect_here(server.http, &["http/1.1"]).await;
     let (mut socket, _) = tokio_tungstenite::client_async(format!("wss://{}/ws", server.http), stream).await.unwrap();
     socket.send(Message::text(r#"{"type":"ping","id":"a"}"#)).await.unwrap();
     let pong = timeout(PATIENCE, socket.next()).await.expect("a pong").unwrap().unwrap();
@@ -177,7 +118,7 @@ async fn a_websocket_runs_over_tls() {
 #[tokio::test]
 async fn a_certificate_that_changes_is_shown_to_new_connections_only() {
     let (mut server, first) = start_with_files(90).await;
-    let mut standing = connect(server.http, &["http/1.1"]).await;
+    let mut standing = connect_here(server.http, &["http/1.1"]).await;
     assert_eq!(certificate(&standing), first);
 
     let (_, _, second) = write_pair(&server.scratch, 90);

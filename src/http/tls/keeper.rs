@@ -1,19 +1,19 @@
-//! The certificate that is served, and the task that keeps it up to date.
+//! The task that keeps the certificate up to date.
 //!
 //! **Invariant:** there is one at any time: another takes its place only when it is good, and connections that stand do
 //! not notice.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::pair::{Pair, day};
+use super::issuer::Issuer;
+use super::pair::{Pair, day, tell};
+use super::shelf::Shelf;
 use super::source::{Signature, Source, SourceError};
 use crate::http::stop::stopped;
 
@@ -24,28 +24,6 @@ const POLL_EVERY: Duration = Duration::from_secs(2);
 /// With less than this left an operator should know that nobody renews it.
 const WARNED_BEFORE: time::Duration = time::Duration::days(14);
 const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The certificate that is served.
-#[derive(Debug)]
-pub struct Shelf(RwLock<Pair>);
-
-impl Shelf {
-    /// The pair that new connections get.
-    #[must_use]
-    pub fn current(&self) -> Pair {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn replace(&self, pair: Pair) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
-    }
-}
-
-impl ResolvesServerCert for Shelf {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current().key)
-    }
-}
 
 /// Looks after a [`Shelf`].
 #[derive(Debug)]
@@ -59,6 +37,7 @@ pub struct Keeper {
     /// A state that was seen once, and is read when it is seen twice.
     settling: Option<Signature>,
     warned: Option<Instant>,
+    issuer: Option<Issuer>,
 }
 
 impl Keeper {
@@ -71,14 +50,20 @@ impl Keeper {
         let read = source.signature();
         let pair = source.pair(&provider, OffsetDateTime::now_utc())?;
         tell("this certificate is served", &pair);
+        let shelf = Arc::new(Shelf::new(pair));
+        let issuer = match &source {
+            Source::Acme(acme) => Some(Issuer::new(acme.clone(), Arc::clone(&shelf), Arc::clone(&provider))?),
+            Source::Files { .. } | Source::SelfSigned(_) => None,
+        };
         Ok(Self {
-            shelf: Arc::new(Shelf(RwLock::new(pair))),
+            shelf,
             source: Arc::new(source),
             provider,
             again: Arc::default(),
             read,
             settling: None,
             warned: None,
+            issuer,
         })
     }
 
@@ -96,6 +81,9 @@ impl Keeper {
 
     /// Keeps the certificate up to date until the server stops.
     pub async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        if let Some(issuer) = self.issuer.take() {
+            tokio::spawn(issuer.run(stopping.clone()));
+        }
         let again = self.again();
         let mut ticks = interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -130,8 +118,8 @@ impl Keeper {
         let (source, provider) = (Arc::clone(&self.source), Arc::clone(&self.provider));
         match tokio::task::spawn_blocking(move || source.pair(&provider, now)).await {
             Ok(Ok(pair)) => {
+                self.shelf.replace(pair.clone());
                 tell("from now on this certificate is served", &pair);
-                self.shelf.replace(pair);
                 self.warned = None;
             }
             Ok(Err(error)) => tracing::error!(%error, "the new certificate is no good: the one before it stays"),
@@ -145,14 +133,6 @@ impl Keeper {
             self.warned = Some(Instant::now());
             tracing::warn!(expires = day(pair.expires), "the certificate expires soon and has not been renewed");
         }
-    }
-}
-
-fn tell(what: &'static str, pair: &Pair) {
-    let (fingerprint, expires) = (pair.fingerprint, day(pair.expires));
-    tracing::info!(%fingerprint, expires, "{what}");
-    if pair.begins > OffsetDateTime::now_utc() {
-        tracing::warn!(begins = day(pair.begins), "the certificate does not count yet: browsers will refuse it");
     }
 }
 

@@ -3,10 +3,15 @@
 //! **Invariant:** a handshake ends within [`HANDSHAKE_DEADLINE`], and only those that have begun one, at most
 //! [`HANDSHAKES_MAX`] at a time and [`HANDSHAKES_PER_ADDRESS_MAX`] from one address, cost more than a socket.
 
+mod acme;
+mod https_client;
+mod issuer;
 mod keeper;
+mod kept;
 mod pair;
 mod plaintext;
 mod self_signed;
+mod shelf;
 mod source;
 
 use std::io;
@@ -25,9 +30,10 @@ use tokio_rustls::server::TlsStream;
 
 use super::gate::{Gate, Seat};
 use super::metrics::{Handshake, HttpMetrics};
-use keeper::Shelf;
 use plaintext::{Hint, begins_tls};
+use shelf::{ACME_TLS, Shelf};
 
+pub use acme::Acme;
 pub use keeper::Keeper;
 pub use self_signed::SelfSigned;
 pub use source::{Source, SourceError};
@@ -94,12 +100,16 @@ impl Tls {
     /// [`TlsError`]: one line.
     pub fn new(source: Source) -> Result<(Self, Keeper), TlsError> {
         let provider = Arc::new(default_provider());
+        let answers_challenges = matches!(source, Source::Acme(_));
         let keeper = Keeper::new(source, Arc::clone(&provider))?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(keeper.shelf());
         config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
+        if answers_challenges {
+            config.alpn_protocols.push(ACME_TLS.to_vec());
+        }
         let tls = Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             shelf: keeper.shelf(),
@@ -139,11 +149,12 @@ impl Tls {
         };
         metrics.handshake(outcome);
         let stream = stream?;
-        let protocol = match stream.get_ref().1.alpn_protocol() {
-            Some(HTTP_2) => Protocol::Http2,
-            _ => Protocol::Http1,
-        };
-        Some((stream, protocol))
+        match stream.get_ref().1.alpn_protocol() {
+            Some(HTTP_2) => Some((stream, Protocol::Http2)),
+            // The authority has seen what it wanted to see.
+            Some(ACME_TLS) => None,
+            _ => Some((stream, Protocol::Http1)),
+        }
     }
 
     async fn shake_hands(&self, stream: TcpStream, remote: SocketAddr) -> io::Result<Option<TlsStream<TcpStream>>> {

@@ -157,6 +157,15 @@ pub fn day(moment: OffsetDateTime) -> String {
     moment.format(DAY).unwrap_or_default()
 }
 
+/// Logs which certificate it is from now on.
+pub fn tell(what: &'static str, pair: &Pair) {
+    let (fingerprint, expires) = (pair.fingerprint, day(pair.expires));
+    tracing::info!(%fingerprint, expires, "{what}");
+    if pair.begins > OffsetDateTime::now_utc() {
+        tracing::warn!(begins = day(pair.begins), "the certificate does not count yet: browsers will refuse it");
+    }
+}
+
 impl Fingerprint {
     fn of(certificate: &[u8]) -> Self {
         let mut bytes = [0; 32];

@@ -3,10 +3,8 @@
 //! **Invariant:** a kept certificate is used as long as it is good for a while and names all that it should: whoever has
 //! told a browser to trust it is not asked again. The file with its key is readable by its owner alone.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
@@ -14,11 +12,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 use x509_cert::Certificate;
-use x509_cert::der::pem::{LineEnding, encode_string};
-use x509_cert::der::{self, Decode};
+use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::kept::keep_pair;
 use super::pair::{Pair, PairError, read_chain, read_key};
 
 /// Chromium and Safari take no certificate that is good for more than 398 days.
@@ -76,6 +74,16 @@ impl SelfSigned {
             },
             None => tracing::info!("made a self-signed certificate: there is no directory to keep it in"),
         }
+        Ok(Pair::new(vec![certificate], PrivateKeyDer::Pkcs8(key), provider, now)?)
+    }
+
+    /// A new one that is not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`SelfSignedError`].
+    pub fn fresh(&self, provider: &CryptoProvider, now: OffsetDateTime) -> Result<Pair, SelfSignedError> {
+        let (certificate, key) = self.make(now)?;
         Ok(Pair::new(vec![certificate], PrivateKeyDer::Pkcs8(key), provider, now)?)
     }
 
@@ -152,33 +160,14 @@ fn names_of(certificate: &CertificateDer<'_>) -> Option<Vec<SanType>> {
 }
 
 fn keep(dir: &Path, certificate: &CertificateDer<'_>, key: &PrivatePkcs8KeyDer<'_>) -> io::Result<()> {
-    let pem = |label: &str, der: &[u8]| {
-        encode_string(label, LineEnding::LF, der).map_err(|error: der::pem::Error| io::Error::other(error.to_string()))
-    };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    // A key without its certificate is no pair, so an interruption between the two only costs a new one.
-    write(&dir.join(KEY_FILE), 0o600, &pem("PRIVATE KEY", key.secret_pkcs8_der())?)?;
-    write(&dir.join(CERTIFICATE_FILE), 0o644, &pem("CERTIFICATE", certificate)?)
-}
-
-fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    // An older one may have come with other permissions.
-    if let Err(error) = fs::remove_file(&part)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&part, path)
+    keep_pair(&dir.join(CERTIFICATE_FILE), std::slice::from_ref(certificate), &dir.join(KEY_FILE), key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustls::crypto::aws_lc_rs::default_provider;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     struct Dir(PathBuf);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustls::crypto::CryptoProvider;
 use time::OffsetDateTime;
 
+use super::acme::{Acme, check_dir};
 use super::pair::{Pair, PairError, read_chain, read_key};
 use super::self_signed::{SelfSigned, SelfSignedError};
 
@@ -24,6 +25,8 @@ pub enum Source {
     },
     /// Made here.
     SelfSigned(SelfSigned),
+    /// Issued by an authority.
+    Acme(Acme),
 }
 
 /// Why there is no certificate.
@@ -42,6 +45,12 @@ pub enum SourceError {
     /// None could be made.
     #[error("--tls-self-signed: {0}")]
     SelfSigned(#[from] SelfSignedError),
+    /// What an authority issues could not be kept.
+    #[error("--tls-dir {0}: {1}")]
+    Dir(String, std::io::Error),
+    /// The authority could not be told from another.
+    #[error("--tls-acme-ca: {0}")]
+    Ca(#[from] PairError),
 }
 
 /// What tells one state of the files from another.
@@ -60,6 +69,7 @@ impl Source {
     pub fn pair(&self, provider: &CryptoProvider, now: OffsetDateTime) -> Result<Pair, SourceError> {
         let (cert, key) = match self {
             Self::SelfSigned(signed) => return Ok(signed.pair(provider, now)?),
+            Self::Acme(acme) => return acme_pair(acme, provider, now),
             Self::Files { cert, key } => (cert, key),
         };
         let of_cert = |error| SourceError::File { flag: "--tls-cert", path: shown(cert), error };
@@ -78,7 +88,7 @@ impl Source {
     pub fn signature(&self) -> Signature {
         match self {
             Self::Files { cert, key } => Signature([file_signature(cert), file_signature(key)]),
-            Self::SelfSigned(_) => Signature::default(),
+            Self::SelfSigned(_) | Self::Acme(_) => Signature::default(),
         }
     }
 
@@ -87,6 +97,17 @@ impl Source {
     pub fn is_due(&self, pair: &Pair, now: OffsetDateTime) -> bool {
         matches!(self, Self::SelfSigned(_)) && SelfSigned::is_due(pair, now)
     }
+}
+
+/// The one of before, or until the authority has issued one, one that nobody vouches for.
+fn acme_pair(acme: &Acme, provider: &CryptoProvider, now: OffsetDateTime) -> Result<Pair, SourceError> {
+    check_dir(&acme.dir).map_err(|error| SourceError::Dir(shown(&acme.dir), error))?;
+    acme.roots()?;
+    if let Some(kept) = acme.kept(provider, now) {
+        return Ok(kept);
+    }
+    tracing::info!(domains = ?acme.domains, "asking for a certificate; until it comes, one is served that browsers refuse");
+    Ok(SelfSigned { addresses: Vec::new(), host: acme.domains.first().cloned(), dir: None }.fresh(provider, now)?)
 }
 
 fn shown(path: &Path) -> String {
