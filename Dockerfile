@@ -11,10 +11,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D -s -m 755 target/release/onair /out/onair
 
 FROM debian:bookworm-slim
-# Only ffmpeg: the server itself is one binary, and carries the authorities that it believes (for ACME) with it. The drivers
-# that draw on a graphics card, a third of what ffmpeg brings along, are never loaded here.
+# Only ffmpeg and OpenSSL: the server itself is one binary, and carries the authorities that it believes (for ACME) with it.
+# The drivers that draw on a graphics card, a third of what ffmpeg brings along, are never loaded here.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ffmpeg \
+    && apt-get install -y --no-install-recommends ffmpeg libssl3 \
     && rm -rf /var/lib/apt/lists/* /usr/lib/*/dri /usr/lib/*/libLLVM-* /usr/lib/*/libz3.* \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin onair \
     && install -d -o onair -g onair /recordings

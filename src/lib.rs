@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod config;
+pub mod dtls;
 pub mod egress;
 pub mod handle;
 pub mod http;

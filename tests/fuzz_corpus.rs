@@ -69,6 +69,11 @@ fn datagram() {
 }
 
 #[test]
+fn handshake() {
+    replay("handshake", fuzz::handshake);
+}
+
+#[test]
 fn signaling_reaches_every_reply() {
     let heard: BTreeSet<_> = replay("signaling", fuzz::signaling).iter().flatten().map(name).collect();
     let replies =

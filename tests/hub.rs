@@ -26,6 +26,8 @@ mod feedback;
 mod first_frames;
 #[path = "hub/half_open.rs"]
 mod half_open;
+#[path = "hub/handshakes.rs"]
+mod handshakes;
 #[path = "hub/lips.rs"]
 mod lips;
 #[path = "hub/offers.rs"]

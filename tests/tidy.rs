@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("rtp", 0),
     ("signal", 0),
     ("access", 1),
+    ("dtls", 1),
     ("egress", 1),
     ("hub", 2),
     ("handle", 3),

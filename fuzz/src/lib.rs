@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** a function here takes any bytes at all; it fails by panicking, and only where the library broke a promise.
 
+mod handshake;
 mod parsers;
 #[allow(dead_code, reason = "the whole simulation is used by the tests of the hub")]
 #[path = "../../tests/simulation/mod.rs"]
 mod simulation;
 mod stage;
 
+pub use handshake::handshake;
 pub use parsers::{message, rtp, sdp, sdpfrag};
 pub use stage::{datagram, signaling};

@@ -1,20 +1,15 @@
 //! The keys of a DTLS-SRTP handshake, taken where str0m's DTLS hands them to its SRTP.
 //!
-//! str0m tells nobody its keys, but takes any DTLS provider. Ours is the default one, whose instances can be tapped: of a
-//! tapped one, str0m itself gets a decoy, with which it can neither seal nor open anything.
+//! str0m tells nobody its keys, but takes them from our DTLS. Where a tap is set, str0m itself gets a decoy, with which it
+//! can neither seal nor open anything.
 //!
 //! **Invariant:** a handshake's keys go to one place: to str0m, or to the tap, from which they are taken once.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use aws_lc_rs::digest;
-use str0m::config::{CryptoProvider, DtlsVersion};
-use str0m::crypto::dtls::{
-    DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, KeyingMaterial, ProtocolVersion, SrtpProfile,
-};
-use str0m::crypto::{CryptoError, from_feature_flags};
+use str0m::crypto::dtls::{KeyingMaterial, SrtpProfile};
 
 use super::cipher::{CipherError, Profile};
 use super::srtp::{self, Opener, Sealer};
@@ -52,6 +47,23 @@ impl KeyTap {
         };
         Some(srtp::session(profile, &keys.material, keys.is_client))
     }
+
+    /// Takes the tap that [`tapped`] has set for the next DTLS instance of this thread.
+    pub fn next() -> Option<Self> {
+        NEXT.take()
+    }
+
+    /// Lets the keys of a handshake out here; returns what str0m gets in their place.
+    pub fn fill(
+        &self,
+        profile: SrtpProfile,
+        material: KeyingMaterial,
+        is_client: bool,
+    ) -> (KeyingMaterial, SrtpProfile) {
+        let decoy = decoy(&material);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Keys { profile, material, is_client });
+        (decoy, DECOY_PROFILE)
+    }
 }
 
 thread_local! {
@@ -59,99 +71,13 @@ thread_local! {
     static NEXT: RefCell<Option<KeyTap>> = const { RefCell::new(None) };
 }
 
-/// The default provider, whose DTLS instances can be tapped.
-#[must_use]
-pub fn provider() -> CryptoProvider {
-    CryptoProvider { dtls_provider: &TappableDtls, ..from_feature_flags() }
-}
-
-/// Builds an `Rtc` with a provider of [`provider`]'s; its keys come out of the tap.
+/// Builds an `Rtc` whose DTLS is ours; its keys come out of the tap.
 pub fn tapped<R>(build: impl FnOnce() -> R) -> (R, KeyTap) {
     let tap = KeyTap::default();
     NEXT.set(Some(tap.clone()));
     let built = build();
     NEXT.set(None);
     (built, tap)
-}
-
-#[derive(Debug)]
-struct TappableDtls;
-
-impl DtlsProvider for TappableDtls {
-    fn generate_certificate(&self) -> Option<DtlsCert> {
-        from_feature_flags().dtls_provider.generate_certificate()
-    }
-
-    fn new_dtls(
-        &self,
-        cert: &DtlsCert,
-        now: Instant,
-        version: DtlsVersion,
-        mtu_bytes: Option<usize>,
-    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        let instance = from_feature_flags().dtls_provider.new_dtls(cert, now, version, mtu_bytes)?;
-        match NEXT.take() {
-            Some(tap) => Ok(Box::new(Tapped { instance, tap })),
-            None => Ok(instance),
-        }
-    }
-}
-
-/// A DTLS instance that gives its keys to a tap.
-#[derive(Debug)]
-struct Tapped {
-    instance: Box<dyn DtlsInstance>,
-    tap: KeyTap,
-}
-
-impl DtlsInstance for Tapped {
-    fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
-        match self.instance.poll_output(buffer) {
-            DtlsOutput::KeyingMaterial(material, profile) => {
-                let decoy = decoy(&material);
-                let keys = Keys { profile, material, is_client: self.instance.is_active() };
-                *self.tap.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
-                DtlsOutput::KeyingMaterial(decoy, DECOY_PROFILE)
-            }
-            other => other,
-        }
-    }
-
-    fn set_active(&mut self, active: bool) {
-        self.instance.set_active(active);
-    }
-
-    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        self.instance.handle_packet(packet)
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
-        self.instance.handle_timeout(now)
-    }
-
-    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
-        self.instance.send_application_data(data)
-    }
-
-    fn is_active(&self) -> bool {
-        self.instance.is_active()
-    }
-
-    fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.instance.protocol_version()
-    }
-
-    fn is_closing(&self) -> bool {
-        self.instance.is_closing()
-    }
-
-    fn is_closed(&self) -> bool {
-        self.instance.is_closed()
-    }
-
-    fn close(&mut self) -> Result<(), DtlsImplError> {
-        self.instance.close()
-    }
 }
 
 /// What str0m takes the decoy for: the profile whose ciphers need the least memory.

@@ -14,6 +14,7 @@ use str0m::rtp::{Extension, ExtensionMap};
 use str0m::{Candidate, Rtc, RtcConfig};
 
 use super::config::{HubConfig, IceRole};
+use crate::dtls::provider;
 use crate::egress::fanout::PayloadTypes;
 use crate::egress::keytap::{self, KeyTap};
 use crate::egress::stream::ExtensionIds;
@@ -41,7 +42,7 @@ pub struct RtcFactory {
 impl RtcFactory {
     /// Makes the process's certificate.
     pub fn new(config: &HubConfig) -> Self {
-        let crypto = Arc::new(keytap::provider());
+        let crypto = Arc::new(provider::crypto());
         let certificate = crypto.dtls_provider.generate_certificate();
         Self {
             crypto,

@@ -52,6 +52,27 @@ scenario('Firefox says that it cannot play H.264, and plays the sound', async (s
   await until('nothing stands over the picture', async () => (await viewer.received('lobby/ada')).message === '');
 });
 
+scenario('with RSA certificates Chromium and Firefox broadcast, and each watches the other', async (stage) => {
+  await stage.serveEverywhere('--record', 'off');
+  const tabs = [await stage.tab('broadcaster'), await stage.tab('firefox')];
+  const broadcasters = tabs.map((tab, index) => new Broadcaster(tab, 'lobby', ['ada', 'bob'][index]));
+  for (const broadcaster of broadcasters) {
+    await broadcaster.tab.useRsa();
+    await broadcaster.open({ codec: 'VP8', ...SMALL });
+    await broadcaster.tab.page.evaluate(() => window.rsaCertificate);
+    await broadcaster.start();
+  }
+  for (const [kind, id] of [['viewer', 'bob'], ['firefox', 'ada']]) {
+    const viewer = new Viewer(await stage.tab(kind));
+    await viewer.tab.useRsa();
+    // The list first: a viewer connects as soon as its page is there.
+    await viewer.tab.open('/');
+    await viewer.tab.page.evaluate(() => window.rsaCertificate);
+    await viewer.tab.page.evaluate((route) => { location.hash = route; }, `/watch/lobby/${id}`);
+    await viewer.waitPlaying(`lobby/${id}`);
+  }
+});
+
 scenario('Firefox broadcasts VP8; Chromium and Firefox watch; it is recorded', async (stage) => {
   const server = await stage.serveEverywhere();
   const broadcaster = new Broadcaster(await stage.tab('firefox'), 'lobby', 'ada');

@@ -23,7 +23,7 @@ use str0m::crypto::dtls::{
 };
 use str0m::crypto::{CryptoError, from_feature_flags};
 
-use crate::simulation::{ClientId, Simulation};
+use crate::simulation::{ClientId, Simulation, secs};
 
 /// The extension as it is written (RFC 5764 §4.1.1): its number and length, then `profiles`, without an MKI.
 const fn use_srtp(profiles: [u8; 3]) -> [u8; 13] {
@@ -100,6 +100,32 @@ impl DtlsProvider for OneProfile {
         let config = dimpl::Config::builder().with_crypto_provider(crypto).build().expect("a configuration");
         let dtls = Dtls::new_12(Arc::new(config), cert.clone(), now);
         Ok(Box::new(Instance { dtls, seen: back.0, keys: self.keys.clone() }))
+    }
+}
+
+/// str0m's own DTLS that goes on trying for longer than by itself, where it gives up after the fourth repetition.
+#[derive(Debug)]
+pub struct Patient;
+
+impl DtlsProvider for Patient {
+    fn generate_certificate(&self) -> Option<DtlsCert> {
+        from_feature_flags().dtls_provider.generate_certificate()
+    }
+
+    fn new_dtls(
+        &self,
+        cert: &DtlsCert,
+        now: Instant,
+        _: DtlsVersion,
+        mtu_bytes: Option<usize>,
+    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
+        let config = dimpl::Config::builder()
+            .use_server_cookie(false)
+            .mtu(mtu_bytes.expect("an MTU"))
+            .flight_retries(12)
+            .handshake_timeout(secs(120));
+        let dtls = Dtls::new_12(Arc::new(config.build().expect("a configuration")), cert.clone(), now);
+        Ok(Box::new(Instance { dtls, seen: OFFERED, keys: KeyCopy::default() }))
     }
 }
 

@@ -42,6 +42,22 @@ export class Tab {
     await this.page.setViewport(phone ? PHONE : small ? SMALL : DESKTOP);
   }
 
+  /** From its next page on, its peer connections have an RSA certificate, not one that the browser chooses. */
+  async useRsa() {
+    await this.page.evaluateOnNewDocument(() => {
+      const Plain = RTCPeerConnection;
+      const rsa = { name: 'RSASSA-PKCS1-v1_5', modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' };
+      let certificate;
+      window.rsaCertificate = Plain.generateCertificate(rsa).then((made) => { certificate = made; });
+      // Without the certificate, which takes a moment to make, this throws.
+      window.RTCPeerConnection = class extends Plain {
+        constructor(configuration) {
+          super({ ...configuration, certificates: [certificate] });
+        }
+      };
+    });
+  }
+
   /** The scenario will make this happen: messages that match are no failure. */
   expectErrors(...patterns) {
     this.#expected.push(...patterns);
