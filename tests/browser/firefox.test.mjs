@@ -59,17 +59,19 @@ scenario('with RSA certificates Chromium and Firefox broadcast, and each watches
   for (const broadcaster of broadcasters) {
     await broadcaster.tab.useRsa();
     await broadcaster.open({ codec: 'VP8', ...SMALL });
-    await broadcaster.tab.page.evaluate(() => window.rsaCertificate);
+    assert.ok(await broadcaster.tab.page.evaluate(() => window.rsaCertificate));
     await broadcaster.start();
+    assert.ok(await broadcaster.tab.page.evaluate(() => window.onair.publisher.pc.hasRsa));
   }
   for (const [kind, id] of [['viewer', 'bob'], ['firefox', 'ada']]) {
     const viewer = new Viewer(await stage.tab(kind));
     await viewer.tab.useRsa();
     // The list first: a viewer connects as soon as its page is there.
     await viewer.tab.open('/');
-    await viewer.tab.page.evaluate(() => window.rsaCertificate);
+    assert.ok(await viewer.tab.page.evaluate(() => window.rsaCertificate));
     await viewer.tab.page.evaluate((route) => { location.hash = route; }, `/watch/lobby/${id}`);
     await viewer.waitPlaying(`lobby/${id}`);
+    assert.ok(await viewer.tab.page.evaluate(() => window.onair.viewer.pc.hasRsa));
   }
 });
 

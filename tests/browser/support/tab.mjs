@@ -48,11 +48,15 @@ export class Tab {
       const Plain = RTCPeerConnection;
       const rsa = { name: 'RSASSA-PKCS1-v1_5', modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' };
       let certificate;
-      window.rsaCertificate = Plain.generateCertificate(rsa).then((made) => { certificate = made; });
+      window.rsaCertificate = Plain.generateCertificate(rsa).then((made) => {
+        certificate = made;
+        return true;
+      });
       // Without the certificate, which takes a moment to make, this throws.
       window.RTCPeerConnection = class extends Plain {
         constructor(configuration) {
           super({ ...configuration, certificates: [certificate] });
+          this.hasRsa = true;
         }
       };
     });
