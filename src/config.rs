@@ -450,7 +450,8 @@ mod tests {
         let command = Config::command();
         let flags = command.get_arguments().filter_map(clap::Arg::get_long);
         let mut flags: Vec<&str> = flags.filter(|flag| !NOT_IN_FILE.contains(flag)).collect();
-        (named.sort_unstable(), flags.sort_unstable());
+        named.sort_unstable();
+        flags.sort_unstable();
         assert_eq!(named, flags, "each flag once");
     }
 

@@ -25,7 +25,7 @@ const POLL_EVERY: Duration = Duration::from_secs(2);
 const WARNED_BEFORE: time::Duration = time::Duration::days(14);
 const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Looks after a [`Shelf`].
+/// Looks after a `Shelf`.
 #[derive(Debug)]
 pub struct Keeper {
     shelf: Arc<Shelf>,

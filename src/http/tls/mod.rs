@@ -1,7 +1,7 @@
 //! TLS before HTTP: handshakes under a deadline and a cap, with the certificate of the moment.
 //!
-//! **Invariant:** a handshake ends within [`HANDSHAKE_DEADLINE`], and only those that have begun one, at most
-//! [`HANDSHAKES_MAX`] at a time and [`HANDSHAKES_PER_ADDRESS_MAX`] from one address, cost more than a socket.
+//! **Invariant:** a handshake ends within `HANDSHAKE_DEADLINE`, and only those that have begun one, at most
+//! `HANDSHAKES_MAX` at a time and `HANDSHAKES_PER_ADDRESS_MAX` from one address, cost more than a socket.
 
 mod acme;
 mod https_client;

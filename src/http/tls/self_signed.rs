@@ -58,7 +58,7 @@ impl SelfSigned {
     ///
     /// # Errors
     ///
-    /// [`SelfSignedError`]; that it cannot be kept is none, only a line in the log.
+    /// `SelfSignedError`; that it cannot be kept is none, only a line in the log.
     pub fn pair(&self, provider: &CryptoProvider, now: OffsetDateTime) -> Result<Pair, SelfSignedError> {
         if let Some(kept) = self.dir.as_deref().and_then(|dir| self.kept(dir, provider, now)) {
             return Ok(kept);
