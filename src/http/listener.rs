@@ -1,6 +1,6 @@
 //! The accept loop: TCP connections under caps, each taken through TLS where it is served and then spoken to.
 //!
-//! **Invariant:** a connection holds a `Permit` from its acceptance to its end, WebSocket or not; there are never more
+//! **Invariant:** a connection holds a permit from its acceptance to its end, WebSocket or not; there are never more
 //! than [`CONNECTIONS_MAX`], nor more than [`CONNECTIONS_PER_ADDRESS_MAX`] from one address.
 
 use std::io;

@@ -69,7 +69,7 @@ impl Acme {
     ///
     /// # Errors
     ///
-    /// [`PairError`] of the file that `--tls-acme-ca` names.
+    /// `PairError` of the file that `--tls-acme-ca` names.
     pub fn roots(&self) -> Result<RootCertStore, PairError> {
         let Some(ca) = &self.ca else {
             return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });

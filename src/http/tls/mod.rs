@@ -35,7 +35,8 @@ use shelf::{ACME_TLS, Shelf};
 
 pub use acme::Acme;
 pub use keeper::Keeper;
-pub use self_signed::SelfSigned;
+pub use pair::PairError;
+pub use self_signed::{SelfSigned, SelfSignedError};
 pub use source::{Source, SourceError};
 
 /// How long a client may take from its first byte on.
