@@ -179,8 +179,9 @@ impl FromStr for VideoCodecs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
 
-/// Libraries whose notes below a warning are about packets, not about the server.
-const QUIET: &str = "str0m=warn,str0m_proto=warn,dimpl=warn,is=warn,sctp_proto=warn";
+/// Libraries whose notes below a warning are about packets, not about the server; and one that shows whole messages, in
+/// which tokens stand.
+const QUIET: &str = "str0m=warn,str0m_proto=warn,dimpl=warn,is=warn,sctp_proto=warn,tungstenite=warn";
 
 impl LogFilter {
     /// The filter; str0m and its parts are quiet unless they are named.

@@ -83,9 +83,10 @@ pub async fn recordings(State(state): State<AppState>, Caller(permit): Caller) -
     let turn = tokio::time::timeout(LISTING_DEADLINE, state.listing_turn()).await;
     let turn = turn.map_err(|_| Problem::signaling(ErrorCode::TooMany, "too many ask for the recordings at once"))?;
     // The turn goes with the reading, which goes on when the client has hung up.
-    let read = move || (record::list(&dir), turn).0;
+    // What may not be seen takes no place of the longest list either.
+    let read = move || (record::list(&dir, |broadcast| permit.may(Right::Recordings, broadcast)), turn).0;
     let listed = tokio::task::spawn_blocking(read).await;
-    let mut recordings = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
+    let recordings = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
         Ok(recordings) => recordings,
         // Nothing was recorded yet.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -94,7 +95,6 @@ pub async fn recordings(State(state): State<AppState>, Caller(permit): Caller) -
             return Err(Problem::signaling(ErrorCode::Internal, "the recordings cannot be listed"));
         }
     };
-    recordings.retain(|recording| permit.may(Right::Recordings, &recording.broadcast));
     Ok((NO_STORE, Json(recordings)).into_response())
 }
 

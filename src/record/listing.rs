@@ -36,15 +36,15 @@ pub struct RecordingFile {
     pub size_bytes: u64,
 }
 
-/// The recordings below `root`, newest first. It reads the disk: call it where that may block.
+/// The recordings of `wanted` broadcasts below `root`, newest first. It reads the disk: call it where that may block.
 ///
 /// # Errors
 ///
 /// Where `root` cannot be read.
-pub fn list(root: &Path) -> io::Result<Vec<RecordingFile>> {
+pub fn list(root: &Path, wanted: impl Fn(&BroadcastId) -> bool) -> io::Result<Vec<RecordingFile>> {
     let mut found: Vec<((OffsetDateTime, u32), Found)> = find(root, ENTRIES_MAX)?
         .into_iter()
-        .filter(|found| found.file_name.ends_with(".mp4"))
+        .filter(|found| found.file_name.ends_with(".mp4") && wanted(&found.broadcast))
         .filter_map(|found| Some((began(&found.file_name)?, found)))
         .collect();
     found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));

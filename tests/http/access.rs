@@ -187,6 +187,25 @@ async fn messages_carry_tokens_of_their_own() {
 }
 
 #[tokio::test]
+async fn no_token_is_logged_not_even_at_the_finest_level() {
+    let scratch = Scratch::new();
+    scratch.write("auth.toml", auth_file());
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--auth", "auth.toml"];
+    let server = Server::start_with(scratch, &[args.as_slice(), &["--log", "trace"]].concat(), &[]).await;
+    for token in ["watcher-0123456789", UNKNOWN] {
+        let bearer = format!("Bearer {token}");
+        server.request("GET", "/api/recordings", &[("Authorization", &bearer)], b"").await;
+        server.get(&format!("/api/recordings?token={token}")).await;
+        let mut client = Client::connect(&server).await;
+        client.ask(json!({"type": "subscribe", "room": "stage", "token": token})).await;
+    }
+    let log = server.stop().await;
+    assert!(log.iter().any(|line| line.contains("TRACE")), "the finest level was not on");
+    let leaks: Vec<_> = log.iter().filter(|line| line.contains("-0123")).collect();
+    assert!(leaks.is_empty(), "{leaks:?}");
+}
+
+#[tokio::test]
 async fn only_who_may_publish_takes_over() {
     let server = server().await;
     let register =

@@ -120,7 +120,7 @@ async fn a_broadcast_that_comes_back_begins_a_file() {
     );
     assert_ne!(finished[0].file, finished[1].file);
 
-    let listed = list(&dir).unwrap();
+    let listed = list(&dir, |_| true).unwrap();
     assert_eq!(listed.len(), 2);
     for recording in &listed {
         assert!(finished.iter().any(|told| told.file.as_ref() == Some(&recording.path)), "{recording:?}");
@@ -203,7 +203,7 @@ async fn a_full_disk_is_not_written_to() {
         }
     }
     assert!(recordable.iter().all(|codecs| codecs.is_empty()) && !recordable.is_empty());
-    assert_eq!(list(&dir).unwrap(), []);
+    assert_eq!(list(&dir, |_| true).unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
