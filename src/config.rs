@@ -14,7 +14,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::access::Policy;
+use crate::http::ice_url::{StunUrl, TurnUrl};
 use crate::http::origin::AllowedOrigin;
+use crate::http::turn_secret::TurnSecret;
 use crate::hub::config::IceRole;
 use crate::net::addresses::PublicIp;
 
@@ -82,6 +84,24 @@ pub struct Config {
     #[arg(long, env = "ONAIR_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', hide_env_values = true)]
     #[arg(help_heading = "Network", action = ArgAction::Append)]
     pub allow_origin: Vec<AllowedOrigin>,
+
+    /// STUN server that clients are told, like `stun:stun.example.org:3478`; may be given again
+    #[arg(long, env = "ONAIR_STUN", value_name = "URL", value_delimiter = ',', hide_env_values = true)]
+    #[arg(help_heading = "Network", action = ArgAction::Append)]
+    pub stun: Vec<StunUrl>,
+
+    /// TURN server that clients are told, with a login of their own; may be given again
+    ///
+    /// Like `turn:turn.example.org:3478` or `turns:turn.example.org:443?transport=tcp`. It has to share a secret with us.
+    #[arg(long, env = "ONAIR_TURN", value_name = "URL", value_delimiter = ',', hide_env_values = true)]
+    #[arg(help_heading = "Network", action = ArgAction::Append)]
+    pub turn: Vec<TurnUrl>,
+
+    /// Secret that the TURN server shares with us: coturn's static-auth-secret
+    ///
+    /// Better given by environment or file: other users of this machine see command lines.
+    #[arg(long, env = "ONAIR_TURN_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = "Network")]
+    pub turn_secret: Option<TurnSecret>,
 
     /// Video codecs accepted, in order of preference
     #[arg(long, env = "ONAIR_CODECS", value_name = "LIST", default_value = "h264,vp9,vp8,av1,h265")]
@@ -283,6 +303,12 @@ impl Config {
             }
             _ if !self.tls_acme.is_empty() && self.state_dir().is_none() => {
                 bad("--tls-acme: say with --tls-dir where the certificate is to be kept")
+            }
+            _ if !self.turn.is_empty() && self.turn_secret.is_none() => {
+                bad("--turn: clients need a login: give the secret that it shares with us with --turn-secret")
+            }
+            _ if self.turn.is_empty() && self.turn_secret.is_some() => {
+                bad("--turn-secret: its server is missing: name it with --turn")
             }
             _ => self.policy().map(|_| self),
         }

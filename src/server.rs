@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, LogFormat, RecordMode, Size, Span};
 use crate::handle::{HandleError, HubHandle, bridge};
+use crate::http::ice_server::{IceServers, Turn};
 use crate::http::listener;
 use crate::http::metrics::{Sample, Source};
 use crate::http::policy::PolicyCell;
@@ -137,7 +138,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tls: tls.is_some(),
         allowed_origins: config.allow_origin.clone(),
         record_dir: config.record_dir.clone(),
-        ice_servers: Vec::new(),
+        ice_servers: ice_servers(&config),
         policy: policy.clone(),
     };
     let http_address = listener.local_addr()?;
@@ -207,6 +208,12 @@ fn tls_source(config: &Config) -> Option<tls::Source> {
         tls::Source::SelfSigned(SelfSigned { addresses, host, dir: config.state_dir() })
     };
     config.tls_self_signed.then(signed)
+}
+
+/// What clients are told to find their way here with.
+fn ice_servers(config: &Config) -> IceServers {
+    let turn = config.turn_secret.clone().map(|secret| Turn { urls: config.turn.clone(), secret });
+    IceServers { stun: config.stun.clone(), turn }
 }
 
 fn tls_sample(tls: &Tls) -> Sample {

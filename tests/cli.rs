@@ -153,6 +153,12 @@ async fn a_bad_value_is_one_line_that_names_it() {
         ("--tls-acme", "192.0.2.1"),
         ("--tls-acme", "*.example.org"),
         ("--tls-acme-directory", "http://authority.example"),
+        ("--stun", "stun.example.org"),
+        ("--stun", "turn:turn.example.org"),
+        ("--turn", "turn:user:secret@turn.example.org"),
+        ("--turn", "turn:turn.example.org?transport=sctp"),
+        ("--turn", "turn:turn.example.org"),
+        ("--turn-secret", "north"),
         ("--tls-cert", "cert.pem"),
         ("--tls-key", "key.pem"),
     ];

@@ -30,13 +30,24 @@ export async function recordings(signal) {
   }).sort((a, b) => (b.started ?? 0) - (a.started ?? 0));
 }
 
+/** STUN and TURN servers for one peer connection, with a login that is good for a day. Throws when they cannot be had. */
+export async function iceServers() {
+  const { iceServers: servers } = await get('/api/ice-servers');
+  if (!Array.isArray(servers)) throw new Error('/api/ice-servers: unexpected answer');
+  return servers;
+}
+
 async function list(path, signal) {
+  const items = await get(path, signal);
+  if (!Array.isArray(items)) throw new Error(`${path}: unexpected answer`);
+  return items;
+}
+
+async function get(path, signal) {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const response = await fetch(path, { signal: signal ? AbortSignal.any([signal, timeout]) : timeout, headers: { accept: 'application/json', ...tokenHeaders() } });
   if (!response.ok) throw Object.assign(new Error(await reason(response)), { unauthorized: response.status === 401 });
-  const items = await response.json();
-  if (!Array.isArray(items)) throw new Error(`${path}: unexpected answer`);
-  return items;
+  return response.json();
 }
 
 // application/problem+json (RFC 9457) where the server says more than a number.

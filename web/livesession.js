@@ -9,6 +9,7 @@
 
 import { Emitter } from './emitter.js';
 import { EventLog } from './eventlog.js';
+import { iceServers } from './api.js';
 import { Signaling, RequestError } from './signaling.js';
 import { ConnectionWatch } from './connection.js';
 import { HealthCheck } from './health.js';
@@ -32,6 +33,7 @@ export class LiveSession extends Emitter {
   #health = null;
   #watch = null;
   #heldCandidates = [];
+  #iceServers = null;
 
   get latency_ms() {
     return this.#health?.latency_ms ?? null;
@@ -42,6 +44,8 @@ export class LiveSession extends Emitter {
       this.end(unsupportedBrowser());
       return;
     }
+    // Asked for while the WebSocket is being opened; each later connection asks anew.
+    this.#iceServers = this.#askIceServers();
     this.signaling.on('open', () => this.#begin());
     this.signaling.on('down', (down) => this.#onDown(down));
     this.signaling.on('fatal', (error) => this.end(serverProblem(error)));
@@ -104,7 +108,13 @@ export class LiveSession extends Emitter {
   // ----------------------------------------------------------------------------------------------------------------
 
   async #begin() {
-    const pc = this.#makeConnection();
+    const asked = this.#iceServers ?? this.#askIceServers();
+    this.#iceServers = asked;
+    const servers = await asked;
+    // The WebSocket has gone meanwhile, or the user has.
+    if (this.#iceServers !== asked) return;
+    this.#iceServers = null;
+    const pc = this.#makeConnection(servers);
     this.set({ state: 'joining', retryAt: null });
     try {
       await this.join(pc);
@@ -130,9 +140,17 @@ export class LiveSession extends Emitter {
     }
   }
 
-  #makeConnection() {
+  // Most clients need none: whoever may not have them, or when they do not come, does without.
+  #askIceServers() {
+    return iceServers().catch((error) => {
+      this.log.add(`No STUN and TURN servers: ${error.message}`, 'warn');
+      return [];
+    });
+  }
+
+  #makeConnection(servers) {
     this.#dropConnection();
-    const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+    const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceServers: servers });
     this.pc = pc;
     this.#heldCandidates = [];
     pc.onicecandidate = ({ candidate }) => {
@@ -157,6 +175,7 @@ export class LiveSession extends Emitter {
   }
 
   #dropConnection() {
+    this.#iceServers = null;
     this.#watch?.stop();
     this.#health?.stop();
     this.stats?.stop();

@@ -46,6 +46,14 @@ impl Permit {
         })
     }
 
+    /// Whether it may do this with some broadcast.
+    #[must_use]
+    pub fn may_somewhere(&self, right: Right) -> bool {
+        let somewhere =
+            |grant: &Arc<Grant>| grant.rights.contains(&right) && !grant.rooms.is_empty() && !grant.users.is_empty();
+        self.grants.as_ref().is_none_or(|grants| grants.iter().any(somewhere))
+    }
+
     /// Whether it may do this everywhere.
     #[must_use]
     pub fn may_everywhere(&self, right: Right) -> bool {
@@ -159,6 +167,7 @@ mod tests {
         assert!(permit.may(Right::Watch, &id("open-air/ada")) && permit.may_in_all_of(Right::Watch, "open-air"));
         assert!(!permit.may(Right::Watch, &id("stage/ada")) && !permit.may(Right::Publish, &id("open-air/ada")));
         assert!(!permit.may_everywhere(Right::Watch) && !permit.has_token());
+        assert!(permit.may_somewhere(Right::Watch) && !permit.may_somewhere(Right::Publish));
     }
 
     #[test]

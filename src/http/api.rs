@@ -1,4 +1,4 @@
-//! What programs ask: live broadcasts, recordings, health and metrics.
+//! What programs ask: live broadcasts, recordings, ICE servers, health and metrics.
 //!
 //! **Invariant:** nothing here changes anything, and nothing waits longer for the hub than [`SNAPSHOT_DEADLINE`],
 //! and few read the disk at a time.
@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::caller::Caller;
+use super::ice_server::IceServer;
 use super::metrics::{Sample, hub_samples, prometheus_text};
 use super::problem::Problem;
 use super::state::AppState;
@@ -96,6 +97,19 @@ pub async fn recordings(State(state): State<AppState>, Caller(permit): Caller) -
         }
     };
     Ok((NO_STORE, Json(recordings)).into_response())
+}
+
+/// What a browser's `RTCPeerConnection` takes.
+#[derive(Serialize)]
+struct Connectivity {
+    #[serde(rename = "iceServers")]
+    ice_servers: Vec<IceServer>,
+}
+
+/// `GET /api/ice-servers`: for whoever may publish or watch something, since a TURN server relays for whoever has a login.
+pub async fn ice_servers(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
+    caller.require_somewhere([Right::Publish, Right::Watch])?;
+    Ok((NO_STORE, Json(Connectivity { ice_servers: state.ice_servers().for_client() })).into_response())
 }
 
 /// `GET /healthz`: whether the hub's thread answers.

@@ -37,6 +37,18 @@ impl Caller {
         if self.0.may_everywhere(right) { Ok(()) } else { Err(self.refusal(&right.name())) }
     }
 
+    /// Refuses who may do neither with any broadcast.
+    ///
+    /// # Errors
+    ///
+    /// 401 where no token was shown, else 403.
+    pub fn require_somewhere(&self, [one, other]: [Right; 2]) -> Result<(), Problem> {
+        if self.0.may_somewhere(one) || self.0.may_somewhere(other) {
+            return Ok(());
+        }
+        Err(self.refusal(&format_args!("{} or {}", one.name(), other.name())))
+    }
+
     fn refusal(&self, what: &dyn std::fmt::Display) -> Problem {
         if self.0.has_token() {
             Problem::forbidden(format!("this token does not permit: {what}"))

@@ -5,6 +5,7 @@
 
 pub mod assets;
 pub mod ice_server;
+pub mod ice_url;
 pub mod listener;
 pub mod metrics;
 pub mod origin;
@@ -13,6 +14,7 @@ pub mod problem;
 pub mod router;
 pub mod state;
 pub mod tls;
+pub mod turn_secret;
 
 mod api;
 mod caller;

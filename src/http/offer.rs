@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LINK, LOCATION};
+use axum::http::header::{
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LINK, LOCATION,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -93,9 +95,7 @@ pub async fn create(
         (ACCEPT_PATCH, SDPFRAG_MEDIA_TYPE.to_owned()),
     ];
     let mut response = (StatusCode::CREATED, headers, with_rtcp_mux_only(&answer)).into_response();
-    for server in state.ice_servers() {
-        response.headers_mut().append(LINK, server.link());
-    }
+    tell_ice_servers(state, &mut response);
     Ok(response)
 }
 
@@ -164,9 +164,22 @@ pub fn delete(state: &AppState, door: Door, path: &(String, String, String)) -> 
     if state.resources().remove(id) { Ok(StatusCode::OK.into_response()) } else { Err(gone()) }
 }
 
-/// Answers `OPTIONS` to an endpoint.
-pub async fn endpoint_options() -> Response {
-    (StatusCode::OK, [(ALLOW, ENDPOINT_ALLOW), (ACCEPT_POST, SDP)]).into_response()
+/// Answers `OPTIONS` to an endpoint. Whoever may use it is told the ICE servers, too, for clients that cannot take them once
+/// they have made an offer; but no browser's preflight, which tells its page nothing (RFC 9725 §4.6).
+pub fn endpoint_options(state: &AppState, may_use: bool, headers: &HeaderMap) -> Response {
+    let mut response = (StatusCode::OK, [(ALLOW, ENDPOINT_ALLOW), (ACCEPT_POST, SDP)]).into_response();
+    if may_use && !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        tell_ice_servers(state, &mut response);
+    }
+    response
+}
+
+fn tell_ice_servers(state: &AppState, response: &mut Response) {
+    for server in state.ice_servers().for_client() {
+        for link in server.links() {
+            response.headers_mut().append(LINK, link);
+        }
+    }
 }
 
 /// Answers `OPTIONS` to a resource.

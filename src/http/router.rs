@@ -18,12 +18,13 @@ use super::{api, assets, cors, offer, recordings, whep, whip, ws};
 pub fn router(state: AppState) -> Router {
     let guarded = Router::new()
         .route("/ws", get(ws::upgrade))
-        .route("/whip/{room}/{user}", endpoint(post(whip::publish)))
+        .route("/whip/{room}/{user}", post(whip::publish).get(offer::endpoint_get).options(whip::options))
         .route("/whip/{room}/{user}/{resource}", resource(patch(whip::patch).delete(whip::delete).get(whip::get)))
-        .route("/whep/{room}/{user}", endpoint(post(whep::play)))
+        .route("/whep/{room}/{user}", post(whep::play).get(offer::endpoint_get).options(whep::options))
         .route("/whep/{room}/{user}/{resource}", resource(patch(whep::patch).delete(whep::delete).get(whep::get)))
         .route("/api/broadcasts", get(api::broadcasts))
         .route("/api/recordings", get(api::recordings))
+        .route("/api/ice-servers", get(api::ice_servers))
         .layer(from_fn_with_state(state.clone(), cors::guard));
     Router::new()
         .merge(guarded)
@@ -34,10 +35,6 @@ pub fn router(state: AppState) -> Router {
         .layer(map_response(problem::complete))
         .layer(from_fn_with_state(state.clone(), account))
         .with_state(state)
-}
-
-fn endpoint(methods: axum::routing::MethodRouter<AppState>) -> axum::routing::MethodRouter<AppState> {
-    methods.get(offer::endpoint_get).options(offer::endpoint_options)
 }
 
 fn resource(methods: axum::routing::MethodRouter<AppState>) -> axum::routing::MethodRouter<AppState> {

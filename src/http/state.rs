@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::ice_server::IceServer;
+use super::ice_server::IceServers;
 use super::metrics::{HttpMetrics, Source};
 use super::origin::AllowedOrigin;
 use super::policy::PolicyCell;
@@ -27,8 +27,8 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<AllowedOrigin>,
     /// Where the recordings lie.
     pub record_dir: PathBuf,
-    /// The STUN and TURN servers that clients of WHIP and WHEP are told.
-    pub ice_servers: Vec<IceServer>,
+    /// The STUN and TURN servers that clients are told.
+    pub ice_servers: IceServers,
     /// Who may do what.
     pub policy: PolicyCell,
 }
@@ -104,9 +104,9 @@ impl AppState {
         &self.0.config.record_dir
     }
 
-    /// The STUN and TURN servers that clients of WHIP and WHEP are told.
+    /// The STUN and TURN servers that clients are told.
     #[must_use]
-    pub fn ice_servers(&self) -> &[IceServer] {
+    pub fn ice_servers(&self) -> &IceServers {
         &self.0.config.ice_servers
     }
 

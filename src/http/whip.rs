@@ -3,6 +3,7 @@
 //! **Invariant:** these are the door's handlers only; what they do is [`offer`]'s.
 
 use axum::extract::{Extension, Path, Request, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::caller::Caller;
@@ -23,6 +24,18 @@ pub async fn publish(
     let broadcast = offer::broadcast_of(&room, &user)?;
     caller.require(Right::Publish, &broadcast)?;
     offer::create(&state, remote, Door::Whip, broadcast, request).await
+}
+
+/// `OPTIONS /whip/{room}/{user}`, which is answered whoever asks.
+pub async fn options(
+    State(state): State<AppState>,
+    caller: Result<Caller, Problem>,
+    Path((room, user)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let broadcast = offer::broadcast_of(&room, &user);
+    let may_use = caller.is_ok_and(|caller| broadcast.is_ok_and(|broadcast| caller.0.may(Right::Publish, &broadcast)));
+    offer::endpoint_options(&state, may_use, &headers)
 }
 
 /// `PATCH /whip/{room}/{user}/{resource}`.

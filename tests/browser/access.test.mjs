@@ -33,6 +33,8 @@ scenario('who has no token sees nothing; a link or a typed token opens what it i
 
     const viewer = new Viewer(await stage.tab('viewer'));
     const { tab } = viewer;
+    // Whoever may do nothing is told of no TURN servers either; browsers log each 401.
+    tab.expectErrors(/401/);
     await tab.open('/');
     await until('the home page has looked', async () => /Nothing is live/.test(await tab.text('live')));
     await viewer.open('stage', 'ada');

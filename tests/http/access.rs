@@ -145,6 +145,9 @@ async fn each_token_opens_the_doors_it_is_for_and_no_other() {
             if list.status == 200 {
                 assert!(list.text().contains("open/eve"), "what everyone may see: {token:?}: {list:?}");
             }
+            let servers = ask(&server, "GET", "/api/ice-servers", row, in_query, "").await;
+            // Everyone may watch the room "open", and so may whoever has a token besides.
+            assert_eq!(servers.status, if token == Some(UNKNOWN) { 401 } else { 200 }, "{token:?}: {servers:?}");
             let live = ask(&server, "GET", "/api/broadcasts", row, in_query, "").await;
             assert_eq!(live.status, if token == Some(UNKNOWN) { 401 } else { 200 }, "{token:?}");
         }
@@ -153,6 +156,42 @@ async fn each_token_opens_the_doors_it_is_for_and_no_other() {
     let page = server.get("/").await;
     assert_eq!(page.status, 200, "the page tells nothing and asks for a token");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_publish_or_watch_something_is_told_the_ice_servers_and_nobody_else() {
+    let scratch = Scratch::new();
+    // The same tokens, and nothing for everyone.
+    let rules = auth_file();
+    scratch.write("auth.toml", rules.split_once("[[token]]").map(|(_, tokens)| format!("[[token]]{tokens}")).unwrap());
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--auth", "auth.toml"];
+    let turn = ["--stun", "stun:127.0.0.1", "--turn", "turn:127.0.0.1?transport=udp,turn:127.0.0.1?transport=tcp"];
+    let server =
+        Server::start_with(scratch, &[&args[..], &turn].concat(), &[("ONAIR_TURN_SECRET", "turn-secret-0123")]).await;
+    for row in &TABLE {
+        let told = ask(&server, "GET", "/api/ice-servers", row, false, "").await;
+        let elsewhere = row.token.is_some_and(|token| token.starts_with("elsewhere"));
+        if !(row.publish || row.watch || elsewhere) {
+            told.problem(refused(row));
+            assert!(!told.text().contains("turn:"), "{told:?}");
+            continue;
+        }
+        assert_eq!((told.status, told.header("cache-control")), (200, Some("no-store")), "{told:?}");
+        let servers = &told.json()["iceServers"];
+        assert_eq!(servers[0], json!({"urls": ["stun:127.0.0.1"]}));
+        assert_eq!(servers[1]["urls"], json!(["turn:127.0.0.1?transport=udp", "turn:127.0.0.1?transport=tcp"]));
+        for field in ["username", "credential"] {
+            assert!(servers[1][field].as_str().is_some_and(|text| !text.is_empty()), "{told:?}");
+        }
+        assert_eq!(servers.as_array().map(Vec::len), Some(2));
+    }
+    let log = server.stop().await;
+    assert!(!log.iter().any(|line| line.contains("turn-secret")), "{log:?}");
+    let plain = Server::start(&[]).await;
+    assert_eq!(plain.get("/api/ice-servers").await.json(), json!({"iceServers": []}));
+    let foreign = plain.request("GET", "/api/ice-servers", &[("Origin", "https://elsewhere.example")], b"").await;
+    foreign.problem(403);
+    plain.stop().await;
 }
 
 #[tokio::test]

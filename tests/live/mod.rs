@@ -169,6 +169,11 @@ impl Response {
         self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
+    /// The values of all headers of that name.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
+    }
+
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }

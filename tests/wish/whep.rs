@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::live::{PATIENCE, Server};
 use super::wire::{self, Wire, until};
-use super::{ANY, FRAGMENT, SDP, fragment, values};
+use super::{ANY, FRAGMENT, ICE_SERVERS, SDP, expect_ice_servers, fragment, values};
 
 const OFFER: &str = include_str!("../data/sdp/play/chromium.sdp");
 const ABSENT: &str = "/whep/r/u/0123456789abcdef0123456789abcdef";
@@ -173,5 +173,17 @@ async fn s4_5_what_is_played_is_one_bundled_stream() {
     let bundled: Vec<_> = values(created.text(), "a=group:BUNDLE ")[0].split(' ').collect();
     assert_eq!(bundled, values(created.text(), "a=mid:"));
     assert_eq!(values(created.text(), "a=rtcp-mux-only").len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn s4_7_ice_servers_are_told_with_201_and_to_options() {
+    let server = Server::start(&ICE_SERVERS).await;
+    let _publisher = wire::live(&server, 1, "r/u").await;
+    let player = Wire::play(&server, 2, "r/u").await;
+    expect_ice_servers(&player.created);
+    expect_ice_servers(&server.request("OPTIONS", "/whep/r/u", &[], b"").await);
+    let resource = server.request("OPTIONS", &player.location, &[], b"").await;
+    assert_eq!((resource.status, resource.header("link")), (200, None), "{resource:?}");
     server.stop().await;
 }

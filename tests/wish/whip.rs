@@ -1,9 +1,8 @@
-//! RFC 9725, section by section. §4.6 (STUN and TURN servers) is tested where its header is written, and what each kind of
-//! token may do with the doors.
+//! RFC 9725, section by section. What each kind of token may do is tested with the doors.
 
 use super::live::{PATIENCE, Scratch, Server};
 use super::wire::{self, Wire, until};
-use super::{ANY, FRAGMENT, SDP, fragment, values};
+use super::{ANY, FRAGMENT, ICE_SERVERS, SDP, expect_ice_servers, fragment, values};
 
 const OFFER: &str = include_str!("../data/sdp/publish/chromium-camera-mic-data.sdp");
 const ABSENT: &str = "/whip/r/u/0123456789abcdef0123456789abcdef";
@@ -290,6 +289,46 @@ async fn s4_4_5_the_server_is_ice_lite_unless_told_otherwise() {
         assert_eq!(server.get(&encoder.location).await.status, 204);
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn s4_6_ice_servers_are_told_with_201_and_to_options_but_not_to_preflights() {
+    let server = Server::start(&[&ICE_SERVERS[..], &["--allow-origin", "https://studio.example"]].concat()).await;
+    let mut logins = vec![expect_ice_servers(&post(&server, OFFER).await)];
+    for _ in 0..4 {
+        logins.push(expect_ice_servers(&server.request("OPTIONS", "/whip/r/u", &[], b"").await));
+    }
+    logins.dedup();
+    assert!(logins.len() > 1, "each answer has a login of its own: {logins:?}");
+    let preflight = [("Origin", "https://studio.example"), ("Access-Control-Request-Method", "POST")];
+    let answer = server.request("OPTIONS", "/whip/r/u", &preflight, b"").await;
+    assert_eq!((answer.status, answer.header("link")), (200, None), "{answer:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn s4_6_without_leave_to_publish_options_tell_no_ice_servers() {
+    let scratch = Scratch::new();
+    scratch.write("auth.toml", "[[token]]\ntoken = \"publisher-0123456789\"\ncan = [\"publish\"]\nrooms = [\"r\"]");
+    let loopback = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--auth", "auth.toml"];
+    let server = Server::start_with(scratch, &[&loopback[..], &ICE_SERVERS].concat(), &[]).await;
+    let publisher = ("Authorization", "Bearer publisher-0123456789");
+    for (path, headers, told) in [
+        ("/whip/r/u", &[publisher][..], true),
+        ("/whip/other/u", &[publisher], false),
+        ("/whep/r/u", &[publisher], false),
+        ("/whip/r/u", &[], false),
+        ("/whip/r/u", &[("Authorization", "Bearer nobody-0123456789")], false),
+        ("/whip/-/u", &[publisher], false),
+    ] {
+        let answer = server.request("OPTIONS", path, headers, b"").await;
+        assert_eq!((answer.status, answer.header("accept-post")), (200, Some("application/sdp")), "{path}: {answer:?}");
+        assert_eq!(answer.header("link").is_some(), told, "{path}: {answer:?}");
+    }
+    let refused = server.request("POST", "/whip/r/u", &[SDP], OFFER.as_bytes()).await;
+    refused.problem(401);
+    assert_eq!(refused.header("link"), None);
+    server.stop().await;
 }
 
 #[tokio::test]
