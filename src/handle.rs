@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::hub::io::{Command, Door, MediaPacket, Order, RecordingId, SessionId, Snapshot, TrackInfo};
+use crate::hub::io::{Command, Door, MediaPacket, Notice, Order, RecordingId, SessionId, Snapshot, TrackInfo};
 use crate::signal::{BroadcastId, Signal};
 
 /// Requests that may wait for the hub's thread.
@@ -21,6 +21,9 @@ pub const SIGNALS_MAX: usize = 256;
 
 /// Packets that may wait for one recorder: some eight seconds of 2.5 Mbit/s.
 pub const RECORDING_PACKETS_MAX: usize = 4096;
+
+/// Notices that may wait for whoever listens to them; who falls further behind loses the oldest, and is told so.
+pub const NOTICES_MAX: usize = 1024;
 
 /// The hub cannot take the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +110,7 @@ pub struct HubHandle {
     requests: mpsc::Sender<Request>,
     waker: Arc<Waker>,
     last_session: Arc<AtomicU64>,
+    notices: broadcast::WeakSender<Arc<Notice>>,
 }
 
 /// The hub thread's side of the bridge.
@@ -118,6 +122,8 @@ pub struct HubPort {
     pub waker: Arc<Waker>,
     /// Where new recordings are announced.
     pub recordings: mpsc::Sender<NewRecording>,
+    /// Where notices go. The listeners' end comes with the end of this.
+    pub notices: broadcast::Sender<Arc<Notice>>,
 }
 
 /// A broadcast that is to be recorded.
@@ -147,8 +153,14 @@ pub fn bridge() -> nix::Result<(HubHandle, HubPort, mpsc::Receiver<NewRecording>
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
     let (recordings, new_recordings) = mpsc::channel(NEW_RECORDINGS_MAX);
     let waker = Arc::new(Waker::new()?);
-    let handle = HubHandle { requests, waker: Arc::clone(&waker), last_session: Arc::new(AtomicU64::new(0)) };
-    let port = HubPort { requests: inbox, waker, recordings };
+    let notices = broadcast::Sender::new(NOTICES_MAX);
+    let handle = HubHandle {
+        requests,
+        waker: Arc::clone(&waker),
+        last_session: Arc::new(AtomicU64::new(0)),
+        notices: notices.downgrade(),
+    };
+    let port = HubPort { requests: inbox, waker, recordings, notices };
     Ok((handle, port, new_recordings))
 }
 
@@ -183,6 +195,18 @@ impl HubHandle {
         let (sender, snapshot) = oneshot::channel();
         self.send(Request::Snapshot(sender))?;
         snapshot.await.map_err(|_| HandleError::Stopped)
+    }
+
+    /// What befalls broadcasts from now on, until the hub's thread has ended and said its last.
+    ///
+    /// To know the state as well, take a [`snapshot`](Self::snapshot) after this call: it shows all that the notices up to
+    /// [`Snapshot::notices`] tell, and those after it follow here.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Stopped`].
+    pub fn notices(&self) -> Result<broadcast::Receiver<Arc<Notice>>, HandleError> {
+        self.notices.upgrade().map(|notices| notices.subscribe()).ok_or(HandleError::Stopped)
     }
 
     fn send(&self, request: Request) -> Result<(), HandleError> {

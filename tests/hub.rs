@@ -30,6 +30,8 @@ mod half_open;
 mod handshakes;
 #[path = "hub/lips.rs"]
 mod lips;
+#[path = "hub/notices.rs"]
+mod notices;
 #[path = "hub/offers.rs"]
 mod offers;
 #[path = "hub/oracle.rs"]

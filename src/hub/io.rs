@@ -10,7 +10,7 @@ use crate::rtp::codec::{Codec, CodecSet, TrackKind};
 pub use crate::rtp::packet::{MediaPacket, SenderReport};
 use crate::signal::message::RecordingState;
 use crate::signal::sdpfrag::FragCredentials;
-use crate::signal::{BroadcastId, ClientMessage, RoomId, Signal, UserId};
+use crate::signal::{BroadcastId, ClientMessage, LeaveReason, RoomId, ServerMessage, Signal, UserId};
 
 /// One signaling attachment: a WebSocket, or a WHIP or WHEP resource. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +160,66 @@ pub enum Event {
     RecordingPacket(RecordingId, MediaPacket),
     /// The recording's broadcast ended; no packet follows.
     RecordingEnded(RecordingId),
+    /// Something that is nobody's in particular: whoever watches the server may hear it.
+    Notice(Notice),
+}
+
+/// What befell a live broadcast, told to whoever watches the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Its number. They rise by one, and [`Snapshot::notices`] tells which of them a snapshot shows already.
+    pub seq: u64,
+    /// The broadcast.
+    pub broadcast: BroadcastId,
+    /// What befell it.
+    pub news: News,
+}
+
+/// What can befall a broadcast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Its media began to flow.
+    Connected {
+        /// Who broadcasts.
+        session: SessionId,
+        /// Its tracks, as far as they are known by now.
+        tracks: Vec<TrackInfo>,
+    },
+    /// It ended. Of its recording more may be told.
+    Disconnected {
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// Another number of viewers, at most once a second.
+    Viewers {
+        /// Connected viewers by every door.
+        count: usize,
+    },
+    /// What its recorder did.
+    Recording {
+        /// What happened.
+        state: RecordingState,
+        /// The file below the recordings' directory.
+        file: Option<String>,
+        /// What went wrong.
+        error: Option<String>,
+    },
+}
+
+impl Notice {
+    /// The message by which a client hears of the same.
+    #[must_use]
+    pub fn message(&self) -> ServerMessage {
+        let broadcast = self.broadcast.clone();
+        match &self.news {
+            News::Connected { .. } => ServerMessage::BroadcasterConnected { broadcast },
+            News::Disconnected { reason } => ServerMessage::BroadcasterDisconnected { broadcast, reason: *reason },
+            News::Viewers { count } => ServerMessage::Viewers { broadcast, count: *count },
+            News::Recording { state, file, error } => {
+                ServerMessage::Recording { broadcast, state: *state, file: file.clone(), error: error.clone() }
+            }
+        }
+    }
 }
 
 /// One track that a publisher negotiated.
@@ -254,4 +314,6 @@ pub struct Snapshot {
     pub broadcasts: Vec<BroadcastSnapshot>,
     /// The counters.
     pub metrics: HubMetrics,
+    /// The number of the latest notice: `broadcasts` shows what it and all before it tell.
+    pub notices: u64,
 }

@@ -10,7 +10,7 @@ use str0m::media::Mid;
 use super::Hub;
 use super::config::{DEADLINE, SILENCE_MAX};
 use super::error::Refusal;
-use super::io::{Event, RecordingId, SessionId};
+use super::io::{Event, News, RecordingId, SessionId};
 use super::keys::{BroadcastKey, PeerKey, TimerOwner};
 use super::line::Line;
 use super::peer::Peer;
@@ -91,9 +91,12 @@ impl Hub {
             if let Some(session) = session {
                 self.recordings.insert(recording, (session, id.clone()));
             }
-            self.events.push_back(Event::RecordingStarted(recording, id.clone(), tracks));
+            self.events.push_back(Event::RecordingStarted(recording, id.clone(), tracks.clone()));
         }
         tracing::info!(session = session.map(|session| session.0), broadcast = %id, "live");
+        if let Some(session) = session {
+            self.notify(id.clone(), News::Connected { session, tracks });
+        }
         for peer in self.rooms.subscribers(&id.room) {
             self.tell(peer, &id, |broadcast| ServerMessage::BroadcasterConnected { broadcast });
             if let Some(subscriber) = self.peers.get_mut(peer).and_then(Peer::subscriber_mut) {
@@ -149,6 +152,7 @@ impl Hub {
                 self.tell(peer, &id, |broadcast| ServerMessage::BroadcasterDisconnected { broadcast, reason });
                 self.negotiate(now, peer);
             }
+            self.notify(id, News::Disconnected { reason });
         }
     }
 

@@ -55,7 +55,7 @@ use self::broadcasts::Broadcasts;
 use self::config::HubConfig;
 use self::demux::{Demux, Route};
 use self::error::Refusal;
-use self::io::{BroadcastSnapshot, Command, Event, HubMetrics, Order, RecordingId, SessionId, Snapshot};
+use self::io::{BroadcastSnapshot, Command, Event, HubMetrics, News, Notice, Order, RecordingId, SessionId, Snapshot};
 use self::keys::{BroadcastKey, PeerKey, TimerOwner};
 use self::peers::Peers;
 use self::rooms::Rooms;
@@ -88,6 +88,7 @@ pub struct Hub {
     recordable: CodecSet,
     recordings: BTreeMap<RecordingId, (SessionId, BroadcastId)>,
     last_recording: u64,
+    last_notice: u64,
     last_epoch: u32,
     last_format: u32,
     handshaking: usize,
@@ -117,6 +118,7 @@ impl Hub {
             recordable: config.recordable,
             recordings: BTreeMap::new(),
             last_recording: 0,
+            last_notice: 0,
             last_epoch: 0,
             last_format: 0,
             handshaking: 0,
@@ -316,7 +318,7 @@ impl Hub {
             peers: self.peers.count() as u64,
             ..self.metrics
         };
-        Snapshot { broadcasts, metrics }
+        Snapshot { broadcasts, metrics, notices: self.last_notice }
     }
 
     /// How much of everything that can grow there is: peers, sessions, rooms, recordings, addresses, ufrags. For tests.
@@ -395,5 +397,10 @@ impl Hub {
 
     fn signal(&mut self, session: SessionId, id: Option<String>, message: ServerMessage) {
         self.events.push_back(Event::Signal(session, Signal { id, message }));
+    }
+
+    fn notify(&mut self, broadcast: BroadcastId, news: News) {
+        self.last_notice += 1;
+        self.events.push_back(Event::Notice(Notice { seq: self.last_notice, broadcast, news }));
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::Hub;
-use super::io::{Door, RecordingId};
+use super::io::{Door, News, RecordingId};
 use crate::rtp::codec::TrackKind;
 use crate::signal::ServerMessage;
 use crate::signal::message::RecordingState;
@@ -41,6 +41,7 @@ impl Hub {
         if let Some(entry) = runs {
             entry.recording_runs = state == RecordingState::Started;
         }
+        self.notify(broadcast.clone(), News::Recording { state, file: file.clone(), error: error.clone() });
         let message = ServerMessage::Recording { broadcast, state, file, error };
         if self.sessions.get(session).is_some_and(|entry| entry.door == Door::WebSocket) {
             self.signal(session, None, message);

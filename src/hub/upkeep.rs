@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Hub;
 use super::config::{BROADCAST_TICK, DEADLINE};
+use super::io::News;
 use super::keys::{BroadcastKey, PeerKey, TimerOwner};
 use super::peer::ChannelUse;
 use crate::signal::message::ErrorCode;
@@ -36,7 +37,11 @@ impl Hub {
             broadcast.viewers_told = count;
             let has_video = broadcast.video_at.is_some_and(|at| now < at + BROADCAST_TICK);
             let id = broadcast.id.clone();
-            if let Some(publisher) = broadcast.publisher {
+            let publisher = broadcast.publisher;
+            if changed {
+                self.notify(id.clone(), News::Viewers { count });
+            }
+            if let Some(publisher) = publisher {
                 self.tell_publisher(
                     publisher,
                     has_video,

@@ -78,7 +78,7 @@ impl Driver {
         let shared = Arc::clone(&metrics);
         let thread = std::thread::Builder::new().name("onair-hub".to_owned()).spawn(move || {
             let send = SendBatch::new(sender, local.is_ipv6(), addresses.clone(), Arc::clone(&shared));
-            let outboxes = Outboxes::new(port.recordings.clone());
+            let outboxes = Outboxes::new(port.recordings.clone(), port.notices.clone());
             let turn = Turn {
                 socket,
                 addresses,

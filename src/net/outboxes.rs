@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::broadcast;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::handle::{NewRecording, RECORDING_PACKETS_MAX};
-use crate::hub::io::{Door, Event, MediaPacket, RecordingId, SessionId};
+use crate::hub::io::{Door, Event, MediaPacket, Notice, RecordingId, SessionId};
 use crate::signal::Signal;
 
 struct Outbox {
@@ -27,12 +28,13 @@ pub struct Outboxes {
     sessions: HashMap<SessionId, Outbox>,
     recordings: HashMap<RecordingId, PacketQueue>,
     new_recordings: mpsc::Sender<NewRecording>,
+    notices: broadcast::Sender<Arc<Notice>>,
 }
 
 impl Outboxes {
-    /// None yet; recordings are announced to `new_recordings`.
-    pub fn new(new_recordings: mpsc::Sender<NewRecording>) -> Self {
-        Self { sessions: HashMap::new(), recordings: HashMap::new(), new_recordings }
+    /// None yet; recordings are announced to `new_recordings`, and what is nobody's in particular goes to `notices`.
+    pub fn new(new_recordings: mpsc::Sender<NewRecording>, notices: broadcast::Sender<Arc<Notice>>) -> Self {
+        Self { sessions: HashMap::new(), recordings: HashMap::new(), new_recordings, notices }
     }
 
     /// A session's messages go to `signals` from now on.
@@ -99,6 +101,13 @@ impl Outboxes {
                 self.recordings.remove(&recording);
                 None
             }
+            Event::Notice(notice) => {
+                if self.notices.receiver_count() > 0 {
+                    // Whoever listened last may have stopped just now.
+                    let _ = self.notices.send(Arc::new(notice));
+                }
+                None
+            }
         }
     }
 }
@@ -107,11 +116,12 @@ impl Outboxes {
 mod tests {
     use super::*;
     use crate::handle::SIGNALS_MAX;
+    use crate::hub::io::News;
     use crate::signal::ServerMessage;
 
     #[test]
     fn a_client_that_does_not_read_is_named() {
-        let mut outboxes = Outboxes::new(mpsc::channel(1).0);
+        let mut outboxes = Outboxes::new(mpsc::channel(1).0, broadcast::channel(1).0);
         let (sender, _receiver) = mpsc::channel(SIGNALS_MAX);
         outboxes.open(SessionId(1), Door::WebSocket, sender);
         let pong = || Event::Signal(SessionId(1), ServerMessage::Pong.into());
@@ -121,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_peer_is_the_end_of_a_resource_but_not_of_a_websocket() {
-        let mut outboxes = Outboxes::new(mpsc::channel(1).0);
+        let mut outboxes = Outboxes::new(mpsc::channel(1).0, broadcast::channel(1).0);
         let (sender, receiver) = mpsc::channel(1);
         outboxes.open(SessionId(1), Door::WebSocket, sender.clone());
         outboxes.open(SessionId(2), Door::Whip, sender);
@@ -129,5 +139,21 @@ mod tests {
         assert_eq!(outboxes.deliver(Event::Ended(SessionId(2))), Some(SessionId(2)));
         drop(receiver);
         assert_eq!(outboxes.abandoned(), [SessionId(1), SessionId(2)]);
+    }
+
+    #[test]
+    fn notices_reach_all_who_listen_and_end_with_the_hubs_thread() {
+        let (handle, port, _recordings) = crate::handle::bridge().unwrap();
+        let mut outboxes = Outboxes::new(port.recordings.clone(), port.notices.clone());
+        let notice = |seq| Notice { seq, broadcast: "r/u".parse().unwrap(), news: News::Viewers { count: 1 } };
+        assert_eq!(outboxes.deliver(Event::Notice(notice(1))), None);
+        let mut listeners = [handle.notices().unwrap(), handle.notices().unwrap()];
+        outboxes.deliver(Event::Notice(notice(2)));
+        drop((outboxes, port));
+        for listener in &mut listeners {
+            assert_eq!(*listener.try_recv().unwrap(), notice(2));
+            assert_eq!(listener.try_recv().unwrap_err(), broadcast::error::TryRecvError::Closed);
+        }
+        assert!(handle.notices().is_err());
     }
 }

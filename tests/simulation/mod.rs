@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use onair::hub::Hub;
 use onair::hub::config::{HubConfig, IceRole, Limits};
-use onair::hub::io::{Command, Door, Event, Order, RecordingId, SessionId};
+use onair::hub::io::{Command, Door, Event, Notice, Order, RecordingId, SessionId};
 use onair::rtp::codec::{Codec, CodecSet, TrackKind};
 use onair::rtp::ntp::WallClock;
 use onair::signal::{BroadcastId, ErrorCode, ServerMessage};
@@ -126,6 +126,8 @@ pub struct Simulation {
     pub recordings: BTreeMap<RecordingId, (BroadcastId, usize)>,
     /// Recordings that ended, in order.
     pub ended_recordings: Vec<RecordingId>,
+    /// What whoever watches the server was told.
+    pub notices: Vec<Notice>,
     clients: BTreeMap<ClientId, Client>,
     by_address: BTreeMap<SocketAddr, ClientId>,
     by_session: BTreeMap<SessionId, ClientId>,
@@ -184,6 +186,7 @@ impl Simulation {
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
             recordings: BTreeMap::new(),
             ended_recordings: Vec::new(),
+            notices: Vec::new(),
             clients: BTreeMap::new(),
             by_address: BTreeMap::new(),
             by_session: BTreeMap::new(),
@@ -517,6 +520,10 @@ impl Simulation {
                 Event::RecordingEnded(recording) => {
                     assert!(self.recordings.contains_key(&recording));
                     self.ended_recordings.push(recording);
+                }
+                Event::Notice(notice) => {
+                    assert_eq!(notice.seq, self.notices.len() as u64 + 1);
+                    self.notices.push(notice);
                 }
             }
         }
