@@ -71,7 +71,7 @@ fn send(criterion: &mut Criterion) {
             let paths: Vec<Path> = receivers
                 .iter()
                 .map(|receiver| receiver.local_addr().expect("a bound socket has an address"))
-                .map(|destination| Path { source, destination })
+                .map(|destination| Path::udp(source, destination))
                 .collect();
             let metrics = Arc::new(NetMetrics::default());
             let mut batch = SendBatch::new(socket, false, Addresses::new(source, &[], &[]), Arc::clone(&metrics));

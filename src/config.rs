@@ -73,6 +73,11 @@ pub struct Config {
     #[arg(help_heading = "Network", action = ArgAction::Append)]
     pub public_ip: Vec<PublicIp>,
 
+    /// Also take media by TCP, on the UDP port's number: for viewers whose firewalls let no UDP pass
+    #[arg(long, env = "ONAIR_ICE_TCP", value_name = "SWITCH", default_value = "on", hide_env_values = true)]
+    #[arg(help_heading = "Network")]
+    pub ice_tcp: Switch,
+
     /// ICE role: `lite` suits a server that clients can reach, `full` also probes from this side
     #[arg(long, env = "ONAIR_ICE", value_name = "ROLE", default_value = "lite", hide_env_values = true)]
     #[arg(help_heading = "Network", value_parser = ice_role())]
@@ -194,6 +199,15 @@ pub struct Config {
     #[arg(long, env = "ONAIR_LOG_FORMAT", value_name = "FORM", default_value = "text", hide_env_values = true)]
     #[arg(help_heading = "Logging")]
     pub log_format: LogFormat,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// What is recorded.

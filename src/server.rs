@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Config, LogFormat, RecordMode, Size, Span};
+use crate::config::{Config, LogFormat, RecordMode, Size, Span, Switch};
 use crate::handle::{HandleError, HubHandle, bridge};
 use crate::http::ice_server::{IceServers, Turn};
 use crate::http::listener;
@@ -90,6 +90,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let hub = HubConfig {
         candidates: Vec::new(),
+        tcp_candidates: Vec::new(),
         ice: config.ice,
         codecs: config.codecs.as_slice().to_vec(),
         start_bitrate_bps: config.start_bitrate.bps(),
@@ -99,9 +100,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         clock: WallClock::new(std::time::Instant::now(), since_epoch),
         seed: getrandom::u64().context("no randomness")?,
     };
-    let mut driver = Driver::start(config.udp, &config.public_ip, hub, port)
+    let mut driver = Driver::start(config.udp, config.ice_tcp == Switch::On, &config.public_ip, hub, port)
         .map_err(|error| cannot_listen(config.udp, "udp", &error))?;
-    tracing::info!(candidates = ?driver.candidates(), "clients are told to send media here");
+    let (candidates, has_tcp) = (driver.candidates(), driver.has_tcp());
+    tracing::info!(?candidates, tcp = has_tcp, "clients are told to send media here");
 
     // ---- recorder ----------------------------------------------------------------------------------------------------
     // It tells the hub by itself what it can record.
@@ -329,6 +331,21 @@ fn net_samples(net: &NetMetrics) -> Vec<Sample> {
             "onair_udp_send_dropped_oversized",
             "Datagrams dropped because they were longer than any that is sent",
             net.dropped_oversized.get(),
+        ),
+        Sample::gauge("onair_tcp_connections", "TCP connections for media", net.tcp_connections.get()),
+        Sample::counter("onair_tcp_accepted", "TCP connections for media accepted", net.tcp_accepted.get()),
+        Sample::counter(
+            "onair_tcp_refused",
+            "TCP connections for media refused because there were too many, of all or of one address",
+            net.tcp_refused.get(),
+        ),
+        Sample::counter("onair_tcp_received_datagrams", "Datagrams received by TCP", net.tcp_datagrams_received.get()),
+        Sample::counter("onair_tcp_received_bytes", "Bytes received by TCP", net.tcp_bytes_received.get()),
+        Sample::counter("onair_tcp_sent_datagrams", "Datagrams sent by TCP", net.tcp_datagrams_sent.get()),
+        Sample::counter(
+            "onair_tcp_send_dropped",
+            "Datagrams dropped because their TCP connection was gone, or did not take them fast enough",
+            net.tcp_dropped.get(),
         ),
         Sample::counter(
             "onair_udp_handshakes_dropped",

@@ -119,7 +119,7 @@ impl DatagramSink for Wire {
     fn reserve(&mut self, path: Path, traffic: Traffic, len_bytes: usize) -> Option<&mut [u8]> {
         // What goes to the publisher is not looked at.
         let destination = self.addresses.get(&path.destination).copied().unwrap_or(self.local);
-        self.batch.reserve(Path { source: self.local, destination }, traffic, len_bytes)
+        self.batch.reserve(Path::udp(self.local, destination), traffic, len_bytes)
     }
 
     fn commit(&mut self, len_bytes: usize) {
@@ -251,7 +251,7 @@ fn forwarding_to_viewers_allocates_nothing() {
         let run = source.run(&mut sim, now);
         forwarding += allocations(|| {
             for datagram in &run {
-                sim.hub.handle_datagram(now, address, server_address(), datagram, &mut wire);
+                sim.hub.handle_datagram(now, Path::udp(server_address(), address), datagram, &mut wire);
             }
             sim.hub.flush(now, &mut wire);
             wire.batch.flush();
@@ -261,7 +261,8 @@ fn forwarding_to_viewers_allocates_nothing() {
             // STUN and DTLS are str0m's; none is due in this time, but a check of ICE may be.
             for datagram in said.iter().filter(|datagram| (128..=191).contains(&datagram[0])) {
                 feedback += allocations(|| {
-                    sim.hub.handle_datagram(now, viewer.address, server_address(), datagram, &mut wire);
+                    let path = Path::udp(server_address(), viewer.address);
+                    sim.hub.handle_datagram(now, path, datagram, &mut wire);
                     wire.batch.flush();
                 });
             }

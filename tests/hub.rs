@@ -56,5 +56,7 @@ mod simulation;
 mod stragglers;
 #[path = "hub/strangers.rs"]
 mod strangers;
+#[path = "hub/tcp.rs"]
+mod tcp;
 #[path = "hub/walls.rs"]
 mod walls;

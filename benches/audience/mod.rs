@@ -88,7 +88,7 @@ impl Audience {
             let (source, packet) = self.next_packet();
             let hub = &mut self.simulation.hub;
             let begun = Instant::now();
-            hub.handle_datagram(self.now, source, server_address(), &packet, &mut self.sink);
+            hub.handle_datagram(self.now, Path::udp(server_address(), source), &packet, &mut self.sink);
             hub.flush(self.now, &mut self.sink);
             took += begun.elapsed();
         }

@@ -89,7 +89,7 @@ impl Viewer {
     /// One that got `profile`.
     pub fn new(profile: Profile, now: Instant) -> Self {
         let (sealer, opener) = srtp::session(profile, &material(profile), false).unwrap();
-        let path = Path { source: ([127, 0, 0, 1], 1).into(), destination: ([127, 0, 0, 1], 2).into() };
+        let path = Path::udp(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
         let mut outlet = Outlet::new(path, sealer, opener);
         let extensions = ExtensionIds { mid: 4, abs_send_time: 2, playout_delay: 5, ..ExtensionIds::default() };
         let setup = StreamSetup { ssrc: SSRC, rtx_ssrc: Some(SSRC + 1), random: 7, mid: "abc", extensions };

@@ -71,7 +71,7 @@ impl Endpoint {
 
     /// Takes a datagram for str0m.
     pub fn take(&mut self, from: SocketAddr, bytes: &[u8], now: Instant) {
-        let datagram = Datagram { from, to: self.client.address, bytes: bytes.to_vec() };
+        let datagram = Datagram::udp(from, self.client.address, bytes.to_vec());
         self.client.receive(&datagram, now, &mut self.outbox);
         self.send(now);
     }

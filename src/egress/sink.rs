@@ -2,13 +2,67 @@
 
 use std::net::SocketAddr;
 
-/// Where a datagram goes: from which of our candidates, to which address.
+/// What carries datagrams to the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// The one UDP socket.
+    Udp,
+    /// A TCP connection that the other side made (RFC 6544), each datagram in a frame (RFC 4571).
+    Tcp,
+}
+
+/// An address of the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// How it is reached.
+    pub transport: Transport,
+    /// The address itself; over TCP it names one connection.
+    pub address: SocketAddr,
+}
+
+impl Remote {
+    /// An address reached by UDP.
+    #[must_use]
+    pub const fn udp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, address }
+    }
+
+    /// The other end of a TCP connection.
+    #[must_use]
+    pub const fn tcp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp, address }
+    }
+}
+
+/// Where a datagram goes: from which of our candidates, by which transport, to which address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Path {
+    /// What carries it.
+    pub transport: Transport,
     /// The candidate of ours.
     pub source: SocketAddr,
     /// The other side's address.
     pub destination: SocketAddr,
+}
+
+impl Path {
+    /// From our candidate `source` by UDP to `destination`.
+    #[must_use]
+    pub const fn udp(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, source, destination }
+    }
+
+    /// Over the TCP connection that `destination` made to our candidate `source`.
+    #[must_use]
+    pub const fn tcp(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp, source, destination }
+    }
+
+    /// The other side.
+    #[must_use]
+    pub const fn remote(&self) -> Remote {
+        Remote { transport: self.transport, address: self.destination }
+    }
 }
 
 /// What a datagram carries, which decides what is dropped first when the kernel takes no more.

@@ -471,7 +471,7 @@ mod tests {
     /// A subscriber's outlet, and what opens at its other end.
     fn outlet() -> (Outlet, Opener) {
         let address = SocketAddr::from(([192, 0, 2, 1], 9));
-        let path = Path { source: address, destination: address };
+        let path = Path::udp(address, address);
         let material = [7; 56];
         let (sealer, opener) = srtp::session(Profile::AeadAes128Gcm, &material, false).unwrap();
         let (_, client) = srtp::session(Profile::AeadAes128Gcm, &material, true).unwrap();

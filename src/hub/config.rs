@@ -20,6 +20,8 @@ pub enum IceRole {
 pub struct HubConfig {
     /// The addresses that clients are told to send to. Datagrams must be handed in under one of these as destination.
     pub candidates: Vec<SocketAddr>,
+    /// The addresses at which clients may make TCP connections for media instead (RFC 6544); none for UDP alone.
+    pub tcp_candidates: Vec<SocketAddr>,
     /// The ICE role.
     pub ice: IceRole,
     /// The video codecs accepted, in order of preference.

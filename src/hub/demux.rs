@@ -4,7 +4,6 @@
 //! bound to a peer only after that peer has verified a STUN message from it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
@@ -12,6 +11,7 @@ use str0m::ice::StunMessage;
 
 use super::config::OLD_UFRAG_KEPT;
 use super::keys::PeerKey;
+use crate::egress::sink::Remote;
 
 /// Where a datagram goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Route {
 /// Addresses and ufrags of all peers.
 #[derive(Debug)]
 pub struct Demux {
-    by_address: HashMap<SocketAddr, PeerKey, FixedState>,
+    by_address: HashMap<Remote, PeerKey, FixedState>,
     by_ufrag: HashMap<String, PeerKey, FixedState>,
     /// Ufrags of before an ICE restart, in the order in which they expire.
     expiring: std::collections::VecDeque<(Instant, String)>,
@@ -46,7 +46,7 @@ impl Demux {
 
     /// Finds the peer for a datagram from `source`.
     #[inline]
-    pub fn route(&self, source: SocketAddr, datagram: &[u8]) -> Route {
+    pub fn route(&self, source: Remote, datagram: &[u8]) -> Route {
         let bound = self.by_address.get(&source).copied();
         // RFC 7983: STUN begins with 0 to 3.
         if datagram.first().is_none_or(|first| *first > 3) {
@@ -66,15 +66,21 @@ impl Demux {
     }
 
     /// Binds `source` to `peer`, and tells which peer it was bound to before.
-    pub fn bind(&mut self, source: SocketAddr, peer: PeerKey) -> Option<PeerKey> {
+    pub fn bind(&mut self, source: Remote, peer: PeerKey) -> Option<PeerKey> {
         self.by_address.insert(source, peer).filter(|before| *before != peer)
     }
 
     /// Frees `source` if it is bound to `peer`.
-    pub fn unbind(&mut self, source: SocketAddr, peer: PeerKey) {
+    pub fn unbind(&mut self, source: Remote, peer: PeerKey) {
         if self.by_address.get(&source) == Some(&peer) {
             self.by_address.remove(&source);
         }
+    }
+
+    /// The peer that `source` is bound to.
+    #[must_use]
+    pub fn bound(&self, source: Remote) -> Option<PeerKey> {
+        self.by_address.get(&source).copied()
     }
 
     /// Routes STUN that names `ufrag` to `peer`.

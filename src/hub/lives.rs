@@ -403,6 +403,7 @@ mod tests {
         let now = test_epoch();
         let mut hub = Hub::new(HubConfig {
             candidates: vec![([127, 0, 0, 1], 8189).into()],
+            tcp_candidates: vec![],
             ice: IceRole::Lite,
             codecs: vec![Codec::Vp8],
             start_bitrate_bps: 0,

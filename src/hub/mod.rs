@@ -40,16 +40,15 @@ mod lives;
 mod publish;
 mod recordings;
 mod relay;
+mod remotes;
 mod rtc_events;
 mod subscribe;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use str0m::Event as RtcEvent;
-use str0m::net::{Protocol, Receive};
 
 use self::broadcasts::Broadcasts;
 use self::config::HubConfig;
@@ -129,18 +128,12 @@ impl Hub {
         }
     }
 
-    /// Takes a datagram that came from `source` and was sent to our candidate `destination`.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        source: SocketAddr,
-        destination: SocketAddr,
-        datagram: &[u8],
-        sink: &mut dyn DatagramSink,
-    ) {
-        let key = match self.demux.route(source, datagram) {
+    /// Takes a datagram. `path` is the one that an answer takes: from our candidate that it was sent to, to where it came
+    /// from.
+    pub fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &[u8], sink: &mut dyn DatagramSink) {
+        let key = match self.demux.route(path.remote(), datagram) {
             Route::Bound(key) => key,
-            Route::Named(key) if self.bind(now, key, source, destination, datagram) => key,
+            Route::Named(key) if self.bind(now, key, path, datagram) => key,
             Route::Named(_) | Route::Unknown => {
                 self.metrics.datagrams_unknown += 1;
                 return;
@@ -153,19 +146,15 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        let path = Path { source: destination, destination: source };
         let is_found = peer.is_found_at(now, path);
         if peer.subscriber().is_some() && matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp) {
             self.take_feedback(now, key, datagram, sink);
             return;
         }
-        if is_found
-            && kind == DatagramKind::Stun
-            && Receive::new(Protocol::Udp, source, destination, datagram).is_ok_and(|check| peer.accepts(now, check))
-        {
+        if is_found && kind == DatagramKind::Stun && peer.accepts(now, path, datagram) {
             peer.follow_to(now, path);
         }
-        if let Err(error) = peer.receive(now, source, destination, datagram) {
+        if let Err(error) = peer.receive(now, path, datagram) {
             // What cannot be parsed or verified is no reason to end a peer: anyone can send it under its address.
             tracing::debug!(session = peer.session.0, %error, "a datagram was refused");
         }
@@ -175,14 +164,6 @@ impl Hub {
         let mut events = std::mem::take(&mut self.scratch);
         let drained = peer.drain(sink, &mut events);
         self.settle(now, key, drained, events);
-    }
-
-    /// Whether a datagram from `source` belongs to a peer whose media may flow: what else comes can wait.
-    #[must_use]
-    pub fn is_media(&self, source: SocketAddr, datagram: &[u8]) -> bool {
-        // RFC 7983: RTP and RTCP begin with 128 to 191.
-        datagram.first().is_some_and(|first| (128..=191).contains(first))
-            && matches!(self.demux.route(source, datagram), Route::Bound(_))
     }
 
     /// Takes what a session asks; the replies are among the events.
@@ -326,36 +307,6 @@ impl Hub {
     pub fn sizes(&self) -> [usize; 6] {
         let (addresses, ufrags) = self.demux.len();
         [self.peers.count(), self.sessions.count(), self.rooms.count(), self.recordings.len(), addresses, ufrags]
-    }
-
-    /// Binds `source` to the peer that the STUN message names, if it verifies it.
-    fn bind(
-        &mut self,
-        now: Instant,
-        key: PeerKey,
-        source: SocketAddr,
-        destination: SocketAddr,
-        datagram: &[u8],
-    ) -> bool {
-        let addresses_max = self.config.limits.addresses_per_peer;
-        let Some(peer) = self.peers.get_mut(key) else {
-            return false;
-        };
-        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, datagram) else {
-            return false;
-        };
-        if !peer.accepts(now, receive) {
-            return false;
-        }
-        peer.addresses.push(source);
-        if peer.addresses.len() > addresses_max {
-            let oldest = peer.addresses.remove(0);
-            self.demux.unbind(oldest, key);
-        }
-        if let Some(before) = self.demux.bind(source, key).and_then(|before| self.peers.get_mut(before)) {
-            before.addresses.retain(|address| *address != source);
-        }
-        true
     }
 
     fn poll_peer(&mut self, now: Instant, key: PeerKey, sink: &mut dyn DatagramSink) {

@@ -3,7 +3,6 @@
 //! **Invariant:** every call into str0m that can be reached from the network goes through [`Peer::guard`]: a panic in there
 //! ends this peer and nothing else.
 
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -18,7 +17,7 @@ use super::standing_offer::StandingOffer;
 use super::subscriber::Subscriber;
 use crate::egress::keytap::KeyTap;
 use crate::egress::outlet::{Outlet, OutletKey};
-use crate::egress::sink::{DatagramSink, Path};
+use crate::egress::sink::{DatagramSink, Path, Remote, Transport};
 use crate::rtp::header::DatagramKind;
 
 /// Why a call into a peer's `Rtc` failed.
@@ -66,7 +65,7 @@ pub struct Peer {
     /// By when DTLS must be done; `None` while nothing is due.
     pub connect_by: Option<Instant>,
     /// Addresses bound to it, the latest last.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Remote>,
     /// Its local ufrag as routed now.
     pub ufrag: String,
     /// Open data channels.
@@ -85,8 +84,8 @@ pub struct Peer {
     path: Option<Path>,
     /// The pair that its client was found at after it had left that one.
     found_at: Option<Path>,
-    /// When something came by the pair in force.
-    path_alive_at: Instant,
+    /// When something came by the pair in force; `None` once it is known that nothing can come any more.
+    path_alive_at: Option<Instant>,
     /// How much of str0m's has been dropped.
     dropped: u64,
     last_received: Instant,
@@ -124,7 +123,7 @@ impl Peer {
             tap: None,
             path: None,
             found_at: None,
-            path_alive_at: now,
+            path_alive_at: Some(now),
             dropped: 0,
             last_received: now,
             rtc_timeout: now,
@@ -158,16 +157,26 @@ impl Peer {
     pub fn is_found_at(&mut self, now: Instant, path: Path) -> bool {
         let in_force = self.path();
         if in_force == Some(path) {
-            self.path_alive_at = now;
+            self.path_alive_at = Some(now);
         }
-        in_force.is_some_and(|in_force| in_force != path) && now >= self.path_alive_at + PATH_LOST
+        in_force.is_some_and(|in_force| in_force != path)
+            && self.path_alive_at.is_none_or(|alive_at| now >= alive_at + PATH_LOST)
+    }
+
+    /// The connection from `remote` is gone: if the pair in force is over it, the next check by another pair is where the
+    /// client is.
+    pub fn disconnected(&mut self, remote: Remote) {
+        self.addresses.retain(|address| *address != remote);
+        if self.path().is_some_and(|path| path.remote() == remote) {
+            self.path_alive_at = None;
+        }
     }
 
     /// Sends by `path` from now on. str0m stays with the pair of highest priority that was ever nominated, though nobody is
     /// at its end any more.
     pub fn follow_to(&mut self, now: Instant, path: Path) {
         self.found_at = Some(path);
-        self.path_alive_at = now;
+        self.path_alive_at = Some(now);
     }
 
     /// Lets str0m show the nominated pair with what it sends next: it tells it nobody. The packet itself is dropped.
@@ -228,20 +237,17 @@ impl Peer {
     }
 
     /// Whether it accepts this datagram as its own: for STUN, whether the integrity check passes.
-    pub fn accepts(&mut self, now: Instant, receive: Receive<'_>) -> bool {
+    pub fn accepts(&mut self, now: Instant, path: Path, datagram: &[u8]) -> bool {
+        let Some(receive) = received(path, datagram) else {
+            return false;
+        };
         let input = Input::Receive(now, receive);
         self.guard(|rtc| rtc.accepts(&input)).unwrap_or(false)
     }
 
-    /// Hands it a datagram.
-    pub fn receive(
-        &mut self,
-        now: Instant,
-        source: SocketAddr,
-        destination: SocketAddr,
-        datagram: &[u8],
-    ) -> Result<(), PeerError> {
-        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, datagram) else {
+    /// Hands it a datagram that an answer to which would take `path`.
+    pub fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), PeerError> {
+        let Some(receive) = received(path, datagram) else {
             return Ok(());
         };
         self.last_received = now;
@@ -363,6 +369,15 @@ pub fn guard<R>(rtc: &mut Rtc, call: impl FnOnce(&mut Rtc) -> R) -> Result<R, Pe
     catch_unwind(AssertUnwindSafe(|| call(rtc))).map_err(|_| PeerError::Panicked)
 }
 
+/// A datagram as str0m takes it, if that is one that it knows.
+fn received(path: Path, datagram: &[u8]) -> Option<Receive<'_>> {
+    let protocol = match path.transport {
+        Transport::Udp => Protocol::Udp,
+        Transport::Tcp => Protocol::Tcp,
+    };
+    Receive::new(protocol, path.destination, path.source, datagram).ok()
+}
+
 /// Where what str0m sends goes.
 struct Transmits<'a> {
     sink: &'a mut dyn DatagramSink,
@@ -374,7 +389,13 @@ struct Transmits<'a> {
 
 impl Transmits<'_> {
     fn take(&mut self, transmit: &Transmit) {
-        let mut path = Path { source: transmit.source, destination: transmit.destination };
+        let transport = match transmit.proto {
+            Protocol::Udp => Transport::Udp,
+            Protocol::Tcp => Transport::Tcp,
+            // There are no such candidates of ours.
+            Protocol::SslTcp | Protocol::Tls => return,
+        };
+        let mut path = Path { transport, source: transmit.source, destination: transmit.destination };
         let kind = DatagramKind::classify(&transmit.contents);
         // Checks go to any pair.
         if kind != DatagramKind::Stun {

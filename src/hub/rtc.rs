@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::format::{Codec as Format, CodecConfig, CodecSpec, FormatParams, PayloadParams};
 use str0m::media::{Frequency, Pt};
+use str0m::net::{Protocol, TcpType};
 use str0m::rtp::{Extension, ExtensionMap};
 use str0m::{Candidate, Rtc, RtcConfig};
 
@@ -35,6 +36,7 @@ pub struct RtcFactory {
     crypto: Arc<CryptoProvider>,
     certificate: Option<DtlsCert>,
     candidates: Vec<SocketAddr>,
+    tcp_candidates: Vec<SocketAddr>,
     ice: IceRole,
     codecs: Vec<Codec>,
 }
@@ -48,6 +50,7 @@ impl RtcFactory {
             crypto,
             certificate,
             candidates: config.candidates.clone(),
+            tcp_candidates: config.tcp_candidates.clone(),
             ice: config.ice,
             codecs: config.codecs.clone(),
         }
@@ -84,11 +87,6 @@ impl RtcFactory {
         keytap::tapped(|| self.build(config, now))
     }
 
-    /// Whether our own candidates hold `address`.
-    pub fn is_candidate(&self, address: SocketAddr) -> bool {
-        self.candidates.contains(&address)
-    }
-
     fn base(&self, codecs: &[Codec], transport_cc: bool) -> RtcConfig {
         let mut config = RtcConfig::new()
             .set_crypto_provider(Arc::clone(&self.crypto))
@@ -105,8 +103,13 @@ impl RtcFactory {
 
     fn build(&self, config: RtcConfig, now: Instant) -> Rtc {
         let mut rtc = config.build(now);
-        for address in &self.candidates {
-            match Candidate::host(*address, "udp") {
+        // UDP first: some clients take the first candidate and no other.
+        let udp = self.candidates.iter().map(|address| (address, Candidate::host(*address, Protocol::Udp)));
+        let passive =
+            |address: &SocketAddr| Candidate::builder().tcp().host(*address).tcptype(TcpType::Passive).build();
+        let tcp = self.tcp_candidates.iter().map(|address| (address, passive(address)));
+        for (address, candidate) in udp.chain(tcp) {
+            match candidate {
                 Ok(candidate) => {
                     rtc.add_local_candidate(candidate);
                 }

@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     fn path(port: u16) -> Path {
-        Path { source: ([127, 0, 0, 1], 1).into(), destination: ([127, 0, 0, 1], port).into() }
+        Path::udp(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], port).into())
     }
 
     fn put(arena: &mut Arena, port: u16, traffic: Traffic, datagram: &[u8]) {

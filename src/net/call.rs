@@ -136,7 +136,7 @@ mod tests {
     /// Puts `count` datagrams of `len_bytes` to 127.0.0.1 and each port.
     fn put(arena: &mut Arena, runs: &[(u16, usize, usize)]) {
         for (port, len_bytes, count) in runs.iter().copied() {
-            let path = Path { source: ([127, 0, 0, 1], 9).into(), destination: ([127, 0, 0, 1], port).into() };
+            let path = Path::udp(([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], port).into());
             for _ in 0..count {
                 arena.reserve(path, Traffic::Video, len_bytes).unwrap().fill(port as u8);
                 arena.commit(len_bytes);

@@ -23,6 +23,9 @@ use super::outboxes::Outboxes;
 use super::receive::{Datagram, ReceiveBatch};
 use super::send::SendBatch;
 use super::socket;
+use super::tcp::port::TcpPort;
+use super::transports::Transports;
+use crate::egress::sink::Path;
 use crate::handle::{HubPort, Request};
 use crate::hub::Hub;
 use crate::hub::config::HubConfig;
@@ -46,6 +49,12 @@ const HANDSHAKE_MAX_BYTES: usize = 2_048;
 /// The longest sleep, so that sessions that vanished are found.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What is read from a TCP connection in a turn, in bytes.
+const TCP_READ_MAX_BYTES: usize = 16 * 1024;
+
+/// How often another number is tried when TCP has no port of UDP's number.
+const PORT_TRIES_MAX: usize = 16;
+
 /// How long peers may take to be told of a shutdown.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
@@ -54,24 +63,34 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 pub struct Driver {
     local: SocketAddr,
     candidates: Vec<SocketAddr>,
+    has_tcp: bool,
     metrics: Arc<NetMetrics>,
     thread: JoinHandle<()>,
     ended: Option<tokio::sync::oneshot::Receiver<()>>,
 }
 
 impl Driver {
-    /// Binds `udp` and starts the hub's thread. The hub's candidates are found here.
+    /// Binds `udp`, and TCP's port of the same number where `tcp` says so, and starts the hub's thread. The hub's candidates
+    /// are found here.
     ///
     /// # Errors
     ///
     /// What the kernel says to the socket or the thread.
-    pub fn start(udp: SocketAddr, public: &[PublicIp], mut hub: HubConfig, port: HubPort) -> io::Result<Self> {
-        let socket = socket::bind(udp)?;
-        let local = socket.local_addr()?;
-        let addresses = Addresses::new(local, public, &interface_addresses());
+    pub fn start(
+        udp: SocketAddr,
+        tcp: bool,
+        public: &[PublicIp],
+        mut hub: HubConfig,
+        port: HubPort,
+    ) -> io::Result<Self> {
+        let metrics = Arc::new(NetMetrics::default());
+        let Ports { socket, tcp, local, addresses } = Ports::open(udp, tcp, public, &metrics)?;
         let candidates = addresses.candidates().to_vec();
         hub.candidates.clone_from(&candidates);
-        let metrics = Arc::new(NetMetrics::default());
+        let has_tcp = tcp.is_some();
+        if has_tcp {
+            hub.tcp_candidates.clone_from(&candidates);
+        }
         let (alive, ended) = tokio::sync::oneshot::channel::<()>();
         let receive = ReceiveBatch::new(&socket)?;
         let sender = socket.try_clone()?;
@@ -79,6 +98,7 @@ impl Driver {
         let thread = std::thread::Builder::new().name("onair-hub".to_owned()).spawn(move || {
             let send = SendBatch::new(sender, local.is_ipv6(), addresses.clone(), Arc::clone(&shared));
             let outboxes = Outboxes::new(port.recordings.clone(), port.notices.clone());
+            let send = Transports::new(send, tcp);
             let turn = Turn {
                 socket,
                 addresses,
@@ -90,6 +110,8 @@ impl Driver {
                 metrics: shared,
                 waiting: VecDeque::new(),
                 spare: Vec::new(),
+                readable: Vec::new(),
+                read: vec![0; TCP_READ_MAX_BYTES],
                 forwarded: 0,
                 swept: Instant::now(),
                 stop_by: None,
@@ -97,7 +119,7 @@ impl Driver {
             turn.run();
             drop(alive);
         })?;
-        Ok(Self { local, candidates, metrics, thread, ended: Some(ended) })
+        Ok(Self { local, candidates, has_tcp, metrics, thread, ended: Some(ended) })
     }
 
     /// The address that the socket is bound to.
@@ -110,6 +132,12 @@ impl Driver {
     #[must_use]
     pub fn candidates(&self) -> &[SocketAddr] {
         &self.candidates
+    }
+
+    /// Whether clients may send by TCP, too.
+    #[must_use]
+    pub fn has_tcp(&self) -> bool {
+        self.has_tcp
     }
 
     /// The socket's counters.
@@ -133,10 +161,46 @@ impl Driver {
     }
 }
 
+/// The ports of the media, of one number.
+struct Ports {
+    socket: UdpSocket,
+    tcp: Option<TcpPort>,
+    local: SocketAddr,
+    addresses: Addresses,
+}
+
+impl Ports {
+    fn open(udp: SocketAddr, has_tcp: bool, public: &[PublicIp], metrics: &Arc<NetMetrics>) -> io::Result<Self> {
+        let mut tries_left = PORT_TRIES_MAX;
+        loop {
+            let socket = socket::bind(udp)?;
+            let local = socket.local_addr()?;
+            let addresses = Addresses::new(local, public, &interface_addresses());
+            let tcp = has_tcp.then(|| TcpPort::listen(local, addresses.clone(), Arc::clone(metrics))).transpose();
+            let tcp = match tcp {
+                Ok(tcp) => tcp,
+                // Whoever left the number to us minds none.
+                Err(_) if udp.port() == 0 && tries_left > 0 => {
+                    tries_left -= 1;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        %error,
+                        "no TCP port {} for media: who cannot send UDP cannot be reached; free it, or say --ice-tcp off",
+                        local.port()
+                    );
+                    None
+                }
+            };
+            return Ok(Self { socket, tcp, local, addresses });
+        }
+    }
+}
+
 /// A datagram of no media, put aside.
 struct Waiting {
-    source: SocketAddr,
-    destination: SocketAddr,
+    path: Path,
     bytes: Vec<u8>,
 }
 
@@ -147,12 +211,16 @@ struct Turn {
     hub: Hub,
     port: HubPort,
     receive: ReceiveBatch,
-    send: SendBatch,
+    send: Transports,
     outboxes: Outboxes,
     metrics: Arc<NetMetrics>,
     waiting: VecDeque<Waiting>,
     /// Buffers of datagrams that have been handed in, to be used again.
     spare: Vec<Vec<u8>>,
+    /// TCP connections that have something to read.
+    readable: Vec<usize>,
+    /// What was read of one of them.
+    read: Vec<u8>,
     /// RTP packets forwarded when that was looked at last.
     forwarded: u64,
     swept: Instant,
@@ -162,8 +230,11 @@ struct Turn {
 impl Turn {
     fn run(mut self) {
         loop {
-            self.sleep();
+            let has_framed = self.sleep();
             let more = self.take_in();
+            if has_framed {
+                self.take_in_framed();
+            }
             let now = Instant::now();
             self.hand_in_handshakes(now);
             let open = self.hand_in_requests(now);
@@ -182,8 +253,8 @@ impl Turn {
         }
     }
 
-    /// Waits for the socket, a request or a deadline.
-    fn sleep(&mut self) {
+    /// Waits for the sockets, a request or a deadline; tells whether something is there by TCP.
+    fn sleep(&mut self) -> bool {
         let now = Instant::now();
         let mut until = now + SWEEP_INTERVAL;
         if let Some(at) = self.hub.poll_timeout() {
@@ -195,22 +266,26 @@ impl Turn {
         let idle = self.waiting.is_empty() && self.port.requests.is_empty();
         let timeout = if idle { until.saturating_duration_since(now) } else { Duration::ZERO };
         let mut socket_events = PollFlags::POLLIN;
-        if self.send.is_blocked() {
+        if self.send.udp.is_blocked() {
             socket_events |= PollFlags::POLLOUT;
         }
+        let tcp = self.send.tcp.as_ref().map_or(self.port.waker.event().as_fd(), TcpPort::as_fd);
         let mut fds = [
             PollFd::new(self.socket.as_fd(), socket_events),
             PollFd::new(self.port.waker.event().as_fd(), PollFlags::POLLIN),
+            PollFd::new(tcp, PollFlags::POLLIN),
         ];
         // Interrupted or failed, the turn looks at everything anyway.
-        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None);
+        let polled = ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None);
+        let has_framed = self.send.tcp.is_some() && (polled.is_err() || fds.last().and_then(PollFd::any).unwrap_or(true));
         self.port.waker.clear();
+        has_framed
     }
 
     /// Takes in media and sends what came of it; tells whether more may be there.
     fn take_in(&mut self) -> bool {
-        if self.send.is_blocked() {
-            self.send.flush();
+        if self.send.udp.is_blocked() {
+            self.send.udp.flush();
         }
         for _ in 0..BATCHES_PER_TURN {
             match self.receive.fill(&self.socket) {
@@ -228,22 +303,63 @@ impl Turn {
                 self.metrics.datagrams_received.add(1);
                 self.metrics.bytes_received.add(datagram.bytes.len() as u64);
                 let Datagram { source, bytes, .. } = datagram;
-                let destination = self.addresses.arrival(datagram.destination, source.ip());
-                if self.hub.is_media(source, bytes) {
-                    self.hub.handle_datagram(now, source, destination, bytes, &mut self.send);
-                } else if self.waiting.len() < HANDSHAKES_MAX && bytes.len() <= HANDSHAKE_MAX_BYTES {
-                    let mut buffer = self.spare.pop().unwrap_or_default();
-                    buffer.clear();
-                    buffer.extend_from_slice(bytes);
-                    self.waiting.push_back(Waiting { source, destination, bytes: buffer });
+                let path = Path::udp(self.addresses.arrival(datagram.destination, source.ip()), source);
+                if self.hub.is_media(path.remote(), bytes) {
+                    self.hub.handle_datagram(now, path, bytes, &mut self.send);
                 } else {
-                    self.metrics.handshakes_dropped.add(1);
+                    put_aside(&mut self.waiting, &mut self.spare, path, bytes, &self.metrics);
                 }
             }
             self.finish(now);
             self.measure(now);
         }
         true
+    }
+
+    /// Takes in what came by TCP, and sends what came of it.
+    fn take_in_framed(&mut self) {
+        let now = Instant::now();
+        let mut readable = std::mem::take(&mut self.readable);
+        if let Some(tcp) = &mut self.send.tcp {
+            tcp.poll(now, &mut readable);
+        }
+        self.note_disconnects();
+        for place in readable.drain(..) {
+            self.take_in_stream(now, place);
+        }
+        self.readable = readable;
+        self.finish(now);
+        self.measure(now);
+    }
+
+    /// Takes in what came on one TCP connection.
+    fn take_in_stream(&mut self, now: Instant, place: usize) {
+        let read = self.send.tcp.as_mut().and_then(|tcp| tcp.read(place, &mut self.read));
+        let Some((path, len_bytes, mut unframer)) = read else {
+            return;
+        };
+        let fed = unframer.feed(self.read.get(..len_bytes).unwrap_or_default(), |datagram| {
+            self.metrics.tcp_datagrams_received.add(1);
+            if self.hub.is_media(path.remote(), datagram) {
+                self.hub.handle_datagram(now, path, datagram, &mut self.send);
+            } else {
+                put_aside(&mut self.waiting, &mut self.spare, path, datagram, &self.metrics);
+            }
+        });
+        let is_bound = self.hub.is_bound(path.remote());
+        if let Some(tcp) = &mut self.send.tcp {
+            tcp.put_back(place, unframer, is_bound);
+            if fed.is_err() {
+                tcp.close(place, "a frame was too long");
+            }
+        }
+    }
+
+    /// Tells the hub of TCP connections that have ended.
+    fn note_disconnects(&mut self) {
+        while let Some(remote) = self.send.tcp.as_mut().and_then(TcpPort::pop_ended) {
+            self.hub.handle_disconnect(remote);
+        }
     }
 
     /// Takes note of how long it took to pass on what was received at `since`.
@@ -261,8 +377,8 @@ impl Turn {
             let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            let Waiting { source, destination, bytes } = waiting;
-            self.hub.handle_datagram(now, source, destination, &bytes, &mut self.send);
+            let Waiting { path, bytes } = waiting;
+            self.hub.handle_datagram(now, path, &bytes, &mut self.send);
             if self.spare.len() < HANDSHAKES_PER_TURN * 4 {
                 self.spare.push(bytes);
             }
@@ -317,6 +433,9 @@ impl Turn {
         for session in self.outboxes.abandoned() {
             self.close(now, session);
         }
+        if let Some(tcp) = &mut self.send.tcp {
+            tcp.sweep(now, |remote| self.hub.is_bound(remote));
+        }
     }
 
     /// Sends and tells all that this turn has brought about.
@@ -330,5 +449,24 @@ impl Turn {
             }
         }
         self.send.flush();
+        self.note_disconnects();
+    }
+}
+
+/// Keeps a datagram of no media until its turn.
+fn put_aside(
+    waiting: &mut VecDeque<Waiting>,
+    spare: &mut Vec<Vec<u8>>,
+    path: Path,
+    bytes: &[u8],
+    metrics: &NetMetrics,
+) {
+    if waiting.len() < HANDSHAKES_MAX && bytes.len() <= HANDSHAKE_MAX_BYTES {
+        let mut buffer = spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        waiting.push_back(Waiting { path, bytes: buffer });
+    } else {
+        metrics.handshakes_dropped.add(1);
     }
 }

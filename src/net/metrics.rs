@@ -1,4 +1,4 @@
-//! What happened on the socket, counted.
+//! What happened on the sockets, counted.
 //!
 //! **Invariant:** counters only rise, and reading them never holds the loop up.
 
@@ -15,6 +15,22 @@ impl Counter {
     /// Raises it.
     pub fn add(&self, by: u64) {
         self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A value that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Changes it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// Its value.
@@ -53,7 +69,7 @@ impl<S: Scale> SharedHistogram<S> {
     }
 }
 
-/// What happened on the socket.
+/// What happened on the sockets. What does not name TCP is of UDP.
 #[derive(Debug, Default)]
 pub struct NetMetrics {
     /// Datagrams received.
@@ -84,6 +100,20 @@ pub struct NetMetrics {
     pub dropped_oversized: Counter,
     /// Handshake datagrams dropped because too many waited.
     pub handshakes_dropped: Counter,
+    /// TCP connections that are open.
+    pub tcp_connections: Gauge,
+    /// TCP connections accepted.
+    pub tcp_accepted: Counter,
+    /// TCP connections refused because there were too many, of all or of one address.
+    pub tcp_refused: Counter,
+    /// Datagrams received by TCP.
+    pub tcp_datagrams_received: Counter,
+    /// Bytes received by TCP, with the lengths in front of the datagrams.
+    pub tcp_bytes_received: Counter,
+    /// Datagrams sent by TCP.
+    pub tcp_datagrams_sent: Counter,
+    /// Datagrams dropped because their TCP connection was gone, or did not take them fast enough.
+    pub tcp_dropped: Counter,
     /// For each RTP packet forwarded: from the return of the call that received its batch to that of those that sent it.
     pub forwarding: SharedHistogram<Forwarding>,
 }

@@ -1,6 +1,6 @@
-//! The UDP socket, its batches, and the loop that drives the hub.
+//! The UDP socket, its batches, the TCP port, and the loop that drives the hub.
 //!
-//! **Invariant:** everything that reads the clock or touches the UDP socket is in here, on one thread.
+//! **Invariant:** everything that reads the clock or touches a socket of media is in here, on one thread.
 
 pub mod addresses;
 pub mod driver;
@@ -8,6 +8,8 @@ pub mod metrics;
 pub mod receive;
 pub mod send;
 pub mod socket;
+pub mod tcp;
+pub mod transports;
 
 mod arena;
 mod call;

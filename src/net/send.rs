@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn path(port: u16) -> Path {
-        Path { source: ([127, 0, 0, 1], 9).into(), destination: ([127, 0, 0, 1], port).into() }
+        Path::udp(([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], port).into())
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
                 batch = batch.without_segments();
             }
             for number in 0..100_u32 {
-                assert!(batch.push(Path { source, destination }, &number.to_be_bytes()));
+                assert!(batch.push(Path::udp(source, destination), &number.to_be_bytes()));
             }
             batch.flush();
             let metrics = &batch.metrics;
@@ -283,7 +283,7 @@ mod tests {
                     continue;
                 }
                 let bytes = datagram(number, len);
-                put(&mut batch, Path { source, destination: receivers[to].1 }, Traffic::Video, &bytes);
+                put(&mut batch, Path::udp(source, receivers[to].1), Traffic::Video, &bytes);
                 sent[to].push(bytes);
             }
             batch.flush();
@@ -307,8 +307,8 @@ mod tests {
             let (mut batch, local) = batch(bound);
             for ip in ["127.0.0.2", "127.0.0.1", "127.0.0.2"] {
                 let source = SocketAddr::new(ip.parse().unwrap(), local.port());
-                assert!(batch.push(Path { source, destination }, ip.as_bytes()));
-                assert!(batch.push(Path { source, destination }, ip.as_bytes()));
+                assert!(batch.push(Path::udp(source, destination), ip.as_bytes()));
+                assert!(batch.push(Path::udp(source, destination), ip.as_bytes()));
             }
             batch.flush();
             assert_eq!((batch.metrics.send_calls.get(), batch.metrics.messages_sent.get()), (3, 3), "{bound}");
@@ -323,11 +323,11 @@ mod tests {
     fn what_cannot_be_sent_is_counted_and_the_next_goes() {
         let (receiver, destination) = receiver();
         let (mut batch, source) = batch("127.0.0.1:0");
-        let nowhere = Path { source, destination: "[2001:db8::1]:9".parse().unwrap() };
+        let nowhere = Path::udp(source, "[2001:db8::1]:9".parse().unwrap());
         for lost in [&b"lost"[..], b"lost", b"too"] {
             batch.push(nowhere, lost);
         }
-        batch.push(Path { source, destination }, b"kept");
+        batch.push(Path::udp(source, destination), b"kept");
         assert!(!batch.push(nowhere, &[0; DATAGRAM_MAX_BYTES + 1]));
         batch.flush();
         assert_eq!(receive(&receiver).0, b"kept");
@@ -344,7 +344,7 @@ mod tests {
         let mut batch = SendBatch::over(Sender::new(socket, false), addresses(source), Arc::default(), 300);
         let sent: Vec<Vec<u8>> = (0..210).map(|number| datagram(number, if number == 209 { 7 } else { 20 })).collect();
         for bytes in &sent {
-            put(&mut batch, Path { source, destination }, Traffic::Video, bytes);
+            put(&mut batch, Path::udp(source, destination), Traffic::Video, bytes);
         }
         batch.flush();
         for bytes in &sent {
@@ -354,7 +354,7 @@ mod tests {
         assert_eq!((metrics.datagrams_sent.get(), metrics.messages_sent.get()), (210, 210));
         assert_eq!((metrics.segments_given_up.get(), metrics.send_errors.get()), (1, 0));
         for bytes in &sent[..2] {
-            put(&mut batch, Path { source, destination }, Traffic::Video, bytes);
+            put(&mut batch, Path::udp(source, destination), Traffic::Video, bytes);
         }
         let calls = metrics.send_calls.get();
         batch.flush();

@@ -483,7 +483,7 @@ fn a_viewer_that_is_closed_while_a_packet_waits_for_the_flush_gets_none_of_it() 
         let datagram = kept.take().unwrap();
         let mut batch = crate::simulation::network::Batch::default();
         let (now, session) = (sim.now, sim[leaves].session);
-        sim.hub.handle_datagram(now, datagram.from, datagram.to, &datagram.bytes, &mut batch);
+        sim.hub.handle_datagram(now, datagram.path_back(), &datagram.bytes, &mut batch);
         sim.hub.handle_order(now, session, onair::hub::io::Order::Close);
         sim.hub.flush(now, &mut batch);
         let sent_to = |client: ClientId| {

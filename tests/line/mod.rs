@@ -120,7 +120,7 @@ impl Line {
     }
 
     fn take(&mut self, from: SocketAddr, len_bytes: usize) {
-        let datagram = Datagram { from, to: self.client.address, bytes: self.buffer[..len_bytes].to_vec() };
+        let datagram = Datagram::udp(from, self.client.address, self.buffer[..len_bytes].to_vec());
         self.client.receive(&datagram, Instant::now(), &mut self.outbox);
     }
 

@@ -8,13 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use onair::egress::sink::Transport;
 use onair::hub::io::SessionId;
 use onair::rtp::codec::{Codec, TrackKind};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::format::{Codec as Format, PayloadParams};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
-use str0m::net::{Protocol, Receive};
+use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::rtcp::SenderInfo;
 use str0m::rtp::{Extension, ExtensionValues, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
@@ -211,6 +212,14 @@ impl Client {
         self.address = address;
     }
 
+    /// Lets it come by TCP connections that it makes, and no other way.
+    pub fn use_tcp(&mut self) {
+        let udp = Candidate::host(self.address, "udp").expect("an address");
+        self.rtc.direct_api().invalidate_candidate(&udp);
+        let tcp = Candidate::builder().tcp().host(self.address).tcptype(TcpType::Active).build();
+        self.rtc.add_local_candidate(tcp.expect("an address"));
+    }
+
     /// Takes the answer to its own offer.
     pub fn take_answer(&mut self, sdp: &str) {
         let sdp = self.edits_back.map_or_else(|| sdp.to_owned(), |edit| edit(sdp));
@@ -264,7 +273,11 @@ impl Client {
         if self.is_gone || datagram.to != self.address {
             return;
         }
-        let receive = Receive::new(Protocol::Udp, datagram.from, datagram.to, &datagram.bytes);
+        let protocol = match datagram.transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let receive = Receive::new(protocol, datagram.from, datagram.to, &datagram.bytes);
         let Ok(receive) = receive else {
             panic!("the server sent {:02x?}", datagram.bytes);
         };
@@ -282,7 +295,12 @@ impl Client {
                 }
                 Ok(Output::Transmit(transmit)) => network.send(
                     now,
-                    Datagram { from: self.address, to: transmit.destination, bytes: transmit.contents.to_vec() },
+                    Datagram {
+                        transport: if transmit.proto == Protocol::Tcp { Transport::Tcp } else { Transport::Udp },
+                        from: self.address,
+                        to: transmit.destination,
+                        bytes: transmit.contents.to_vec(),
+                    },
                 ),
                 Ok(Output::Event(event)) => self.note(now, event),
                 Err(error) => panic!("a client's peer connection failed: {error}"),

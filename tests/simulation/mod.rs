@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
+use onair::egress::sink::Path;
 use onair::hub::Hub;
 use onair::hub::config::{HubConfig, IceRole, Limits};
 use onair::hub::io::{Command, Door, Event, Notice, Order, RecordingId, SessionId};
@@ -167,6 +168,7 @@ impl Simulation {
         let start = Instant::now() + secs(60);
         let mut config = HubConfig {
             candidates: vec![server_address()],
+            tcp_candidates: vec![],
             ice: IceRole::Lite,
             codecs: vec![Codec::H264, Codec::Vp9, Codec::Vp8, Codec::Av1, Codec::H265],
             start_bitrate_bps: 2_500_000,
@@ -310,6 +312,11 @@ impl Simulation {
         self.play(broadcast, codecs)
     }
 
+    /// Which client is at which address.
+    pub fn addresses(&self) -> BTreeMap<SocketAddr, ClientId> {
+        self.by_address.clone()
+    }
+
     /// Gives a client another address: what is under way to its old one is lost.
     pub fn move_client(&mut self, client: ClientId, address: SocketAddr) {
         let old = self[client].address;
@@ -434,7 +441,7 @@ impl Simulation {
 
     /// Hands the hub a datagram as if it had come from `from`.
     pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        self.hub.handle_datagram(self.now, from, to, bytes, &mut self.batch);
+        self.hub.handle_datagram(self.now, Path::udp(to, from), bytes, &mut self.batch);
         self.settle();
     }
 
@@ -485,7 +492,7 @@ impl Simulation {
 
     fn deliver(&mut self, datagram: &Datagram) {
         if datagram.to == server_address() {
-            self.hub.handle_datagram(self.now, datagram.from, datagram.to, &datagram.bytes, &mut self.batch);
+            self.hub.handle_datagram(self.now, datagram.path_back(), &datagram.bytes, &mut self.batch);
         } else if let Some(client) = self.by_address.get(&datagram.to) {
             let client = self.clients.get_mut(client).expect("a client that was not forgotten");
             client.receive(datagram, self.now, &mut self.network);

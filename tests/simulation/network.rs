@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use onair::egress::sink::{DatagramSink, Path, Traffic};
+use onair::egress::sink::{DatagramSink, Path, Traffic, Transport};
 
 /// How a path treats its datagrams.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +51,8 @@ impl Conditions {
 /// One datagram on its way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Datagram {
+    /// What carries it.
+    pub transport: Transport,
     /// Who sent it.
     pub from: SocketAddr,
     /// To whom.
@@ -60,6 +62,16 @@ pub struct Datagram {
 }
 
 impl Datagram {
+    /// One by UDP.
+    pub fn udp(from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) -> Self {
+        Self { transport: Transport::Udp, from, to, bytes }
+    }
+
+    /// The path that an answer to it takes.
+    pub fn path_back(&self) -> Path {
+        Path { transport: self.transport, source: self.to, destination: self.from }
+    }
+
     /// Whether it is DTLS (RFC 7983).
     pub fn is_dtls(&self) -> bool {
         self.bytes.first().is_some_and(|first| (20..=63).contains(first))
@@ -188,7 +200,8 @@ pub struct Batch {
 
 impl DatagramSink for Batch {
     fn reserve(&mut self, path: Path, _: Traffic, len_bytes: usize) -> Option<&mut [u8]> {
-        let reserved = Datagram { from: path.source, to: path.destination, bytes: vec![0; len_bytes] };
+        let Path { transport, source, destination } = path;
+        let reserved = Datagram { transport, from: source, to: destination, bytes: vec![0; len_bytes] };
         Some(&mut self.reserved.insert(reserved).bytes)
     }
 

@@ -105,7 +105,7 @@ impl Wire {
         let now = Instant::now();
         let mut buffer = [0; 2048];
         while let Ok((len, from)) = self.socket.try_recv_from(&mut buffer) {
-            let datagram = Datagram { from, to: self.client.address, bytes: buffer[..len].to_vec() };
+            let datagram = Datagram::udp(from, self.client.address, buffer[..len].to_vec());
             self.client.receive(&datagram, now, &mut self.outbox);
         }
         if self.client.wake_at().is_some_and(|at| at <= now) {

@@ -62,6 +62,17 @@ export class Tab {
     });
   }
 
+  /** From its next page on, a firewall lets no UDP to the server pass: nothing is ever sent to where its UDP candidates are. */
+  async useTcpAlone() {
+    await this.page.evaluateOnNewDocument(() => {
+      window.RTCPeerConnection = class extends RTCPeerConnection {
+        setRemoteDescription({ type, sdp }) {
+          return super.setRemoteDescription({ type, sdp: sdp.replace(/^a=candidate:.* udp .*\r\n/gim, '') });
+        }
+      };
+    });
+  }
+
   /** The scenario will make this happen: messages that match are no failure. */
   expectErrors(...patterns) {
     this.#expected.push(...patterns);
