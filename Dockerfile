@@ -26,7 +26,7 @@ USER 10001:10001
 WORKDIR /recordings
 ENV ONAIR_RECORD_DIR=/recordings
 VOLUME /recordings
-EXPOSE 8080/tcp 8189/udp
+EXPOSE 8080/tcp 8189/udp 8189/tcp
 # Broadcasters and viewers are told, recordings are closed: within 10 s.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=5s CMD ["onair-healthcheck"]

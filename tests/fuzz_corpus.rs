@@ -64,6 +64,11 @@ fn rtp() {
 }
 
 #[test]
+fn framing() {
+    replay("framing", fuzz::framing);
+}
+
+#[test]
 fn datagram() {
     replay("datagram", fuzz::datagram);
 }

@@ -1,5 +1,6 @@
 //! Bytes to the parsers of the lowest floor.
 
+use onair::net::tcp::framing::{FRAME_MAX_BYTES, Unframer};
 use onair::rtp::codec::Codec;
 use onair::rtp::frame_size::frame_size;
 use onair::rtp::header::{DatagramKind, RtpHeader};
@@ -94,6 +95,20 @@ pub fn rtp(packet: &[u8]) {
 
 /// Where a keyframe may begin one does, though a slice without its parameter sets counts from the second picture on; and
 /// none does twice in one picture.
+/// A stream of frames: what is found in it is the same however it comes.
+pub fn framing(stream: &[u8]) {
+    let (cut, stream) = stream.split_first().map_or((1, stream), |(cut, rest)| (usize::from(*cut).max(1), rest));
+    let unframe = |part_bytes: usize| {
+        let (mut unframer, mut found) = (Unframer::default(), Vec::new());
+        let fed = stream
+            .chunks(part_bytes)
+            .try_for_each(|part| unframer.feed(part, |datagram| found.push(datagram.to_vec())));
+        assert!(found.iter().all(|datagram| datagram.len() <= FRAME_MAX_BYTES));
+        (fed, found)
+    };
+    assert_eq!(unframe(cut), unframe(stream.len().max(1)));
+}
+
 fn keyframe(codec: Codec, payload: &[u8]) {
     let may_start = starts_keyframe(codec, payload);
     let mut start = KeyframeStart::default();

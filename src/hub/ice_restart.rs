@@ -10,7 +10,9 @@ use super::Hub;
 use super::error::Refusal;
 use super::io::SessionId;
 use super::standing_offer::StandingOffer;
+use crate::egress::sink::Transport;
 use crate::signal::ServerMessage;
+use crate::signal::answer::without_tcp_candidates;
 use crate::signal::sdpfrag::FragCredentials;
 
 impl Hub {
@@ -43,6 +45,9 @@ impl Hub {
             .guard(|rtc| rtc.sdp_api().accept_offer(parsed))
             .map_err(|error| Refusal::internal(error.to_string()))?;
         let answer = offer.answer(&accepted.map_err(Refusal::bad_sdp)?.to_sdp_string());
+        // whip-whep 1.2.0 takes one candidate at a restart and fails at more. Who has come by UDP is told of UDP alone.
+        let is_by_udp = peer.path().is_some_and(|path| path.transport == Transport::Udp);
+        let answer = if is_by_udp { without_tcp_candidates(&answer) } else { answer };
         // The client's candidates are told anew.
         peer.candidates = 0;
         peer.remote_candidates.clear();

@@ -6,7 +6,6 @@
 //! **Invariant:** media never waits behind handshakes or requests, which sit in bounded queues; and the clock is read here
 //! and nowhere below.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -17,14 +16,15 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use super::addresses::{Addresses, PublicIp, interface_addresses};
+use super::addresses::{Addresses, PublicIp};
 use super::metrics::NetMetrics;
 use super::outboxes::Outboxes;
+use super::ports::Ports;
 use super::receive::{Datagram, ReceiveBatch};
 use super::send::SendBatch;
-use super::socket;
 use super::tcp::port::TcpPort;
 use super::transports::Transports;
+use super::waiting::Waiting;
 use crate::egress::sink::Path;
 use crate::handle::{HubPort, Request};
 use crate::hub::Hub;
@@ -34,26 +34,17 @@ use crate::hub::io::{Order, SessionId};
 /// Receive batches that are taken in before what they brought about is sent.
 const BATCHES_PER_TURN: usize = 4;
 
-/// Datagrams of no media that may wait.
-const HANDSHAKES_MAX: usize = 1_024;
-
 /// Datagrams of no media that are handed in each turn: a handshake's flight costs about a millisecond.
 const HANDSHAKES_PER_TURN: usize = 8;
 
 /// Requests that are handed in each turn.
 const REQUESTS_PER_TURN: usize = 16;
 
-/// The longest datagram that may wait, in bytes.
-const HANDSHAKE_MAX_BYTES: usize = 2_048;
-
 /// The longest sleep, so that sessions that vanished are found.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is read from a TCP connection in a turn, in bytes.
 const TCP_READ_MAX_BYTES: usize = 16 * 1024;
-
-/// How often another number is tried when TCP has no port of UDP's number.
-const PORT_TRIES_MAX: usize = 16;
 
 /// How long peers may take to be told of a shutdown.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
@@ -108,8 +99,7 @@ impl Driver {
                 send,
                 outboxes,
                 metrics: shared,
-                waiting: VecDeque::new(),
-                spare: Vec::new(),
+                waiting: Waiting::default(),
                 readable: Vec::new(),
                 read: vec![0; TCP_READ_MAX_BYTES],
                 forwarded: 0,
@@ -161,49 +151,6 @@ impl Driver {
     }
 }
 
-/// The ports of the media, of one number.
-struct Ports {
-    socket: UdpSocket,
-    tcp: Option<TcpPort>,
-    local: SocketAddr,
-    addresses: Addresses,
-}
-
-impl Ports {
-    fn open(udp: SocketAddr, has_tcp: bool, public: &[PublicIp], metrics: &Arc<NetMetrics>) -> io::Result<Self> {
-        let mut tries_left = PORT_TRIES_MAX;
-        loop {
-            let socket = socket::bind(udp)?;
-            let local = socket.local_addr()?;
-            let addresses = Addresses::new(local, public, &interface_addresses());
-            let tcp = has_tcp.then(|| TcpPort::listen(local, addresses.clone(), Arc::clone(metrics))).transpose();
-            let tcp = match tcp {
-                Ok(tcp) => tcp,
-                // Whoever left the number to us minds none.
-                Err(_) if udp.port() == 0 && tries_left > 0 => {
-                    tries_left -= 1;
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        %error,
-                        "no TCP port {} for media: who cannot send UDP cannot be reached; free it, or say --ice-tcp off",
-                        local.port()
-                    );
-                    None
-                }
-            };
-            return Ok(Self { socket, tcp, local, addresses });
-        }
-    }
-}
-
-/// A datagram of no media, put aside.
-struct Waiting {
-    path: Path,
-    bytes: Vec<u8>,
-}
-
 /// Everything the loop owns.
 struct Turn {
     socket: UdpSocket,
@@ -214,9 +161,8 @@ struct Turn {
     send: Transports,
     outboxes: Outboxes,
     metrics: Arc<NetMetrics>,
-    waiting: VecDeque<Waiting>,
-    /// Buffers of datagrams that have been handed in, to be used again.
-    spare: Vec<Vec<u8>>,
+    /// Datagrams of no media.
+    waiting: Waiting,
     /// TCP connections that have something to read.
     readable: Vec<usize>,
     /// What was read of one of them.
@@ -277,7 +223,8 @@ impl Turn {
         ];
         // Interrupted or failed, the turn looks at everything anyway.
         let polled = ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None);
-        let has_framed = self.send.tcp.is_some() && (polled.is_err() || fds.last().and_then(PollFd::any).unwrap_or(true));
+        let has_framed =
+            self.send.tcp.is_some() && (polled.is_err() || fds.last().and_then(PollFd::any).unwrap_or(true));
         self.port.waker.clear();
         has_framed
     }
@@ -306,8 +253,8 @@ impl Turn {
                 let path = Path::udp(self.addresses.arrival(datagram.destination, source.ip()), source);
                 if self.hub.is_media(path.remote(), bytes) {
                     self.hub.handle_datagram(now, path, bytes, &mut self.send);
-                } else {
-                    put_aside(&mut self.waiting, &mut self.spare, path, bytes, &self.metrics);
+                } else if !self.waiting.put(path, bytes) {
+                    self.metrics.handshakes_dropped.add(1);
                 }
             }
             self.finish(now);
@@ -342,8 +289,8 @@ impl Turn {
             self.metrics.tcp_datagrams_received.add(1);
             if self.hub.is_media(path.remote(), datagram) {
                 self.hub.handle_datagram(now, path, datagram, &mut self.send);
-            } else {
-                put_aside(&mut self.waiting, &mut self.spare, path, datagram, &self.metrics);
+            } else if !self.waiting.put(path, datagram) {
+                self.metrics.handshakes_dropped.add(1);
             }
         });
         let is_bound = self.hub.is_bound(path.remote());
@@ -374,14 +321,11 @@ impl Turn {
 
     fn hand_in_handshakes(&mut self, now: Instant) {
         for _ in 0..HANDSHAKES_PER_TURN {
-            let Some(waiting) = self.waiting.pop_front() else {
+            let Some((path, bytes)) = self.waiting.take() else {
                 break;
             };
-            let Waiting { path, bytes } = waiting;
             self.hub.handle_datagram(now, path, &bytes, &mut self.send);
-            if self.spare.len() < HANDSHAKES_PER_TURN * 4 {
-                self.spare.push(bytes);
-            }
+            self.waiting.give_back(bytes);
         }
     }
 
@@ -450,23 +394,5 @@ impl Turn {
         }
         self.send.flush();
         self.note_disconnects();
-    }
-}
-
-/// Keeps a datagram of no media until its turn.
-fn put_aside(
-    waiting: &mut VecDeque<Waiting>,
-    spare: &mut Vec<Vec<u8>>,
-    path: Path,
-    bytes: &[u8],
-    metrics: &NetMetrics,
-) {
-    if waiting.len() < HANDSHAKES_MAX && bytes.len() <= HANDSHAKE_MAX_BYTES {
-        let mut buffer = spare.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(bytes);
-        waiting.push_back(Waiting { path, bytes: buffer });
-    } else {
-        metrics.handshakes_dropped.add(1);
     }
 }

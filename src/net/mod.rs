@@ -14,4 +14,6 @@ pub mod transports;
 mod arena;
 mod call;
 mod outboxes;
+mod ports;
 mod sendmmsg;
+mod waiting;

@@ -133,6 +133,16 @@ fn has_fmtp(section: &Section<'_>, payload_type: &str) -> bool {
     section.values("fmtp").any(|value| value.split(' ').next() == Some(payload_type))
 }
 
+/// The answer without the TCP candidates of ours that it holds.
+#[must_use]
+pub fn without_tcp_candidates(answer: &str) -> String {
+    let is_tcp = |line: &str| {
+        let transport = line.strip_prefix("a=candidate:").and_then(|candidate| candidate.split(' ').nth(2));
+        transport.is_some_and(|transport| transport.eq_ignore_ascii_case("tcp"))
+    };
+    answer.lines().filter(|line| !is_tcp(line)).flat_map(|line| [line, "\r\n"]).collect()
+}
+
 /// The answer with `a=rtcp-mux-only` in each m-section that has `a=rtcp-mux`, as RFC 9725 §4.4.1 asks of endpoints. Others are
 /// not told: RFC 8858 §4.3 leaves it out of answers.
 #[must_use]
@@ -161,6 +171,13 @@ mod tests {
         m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 99\r\na=mid:v\r\n\
         a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
         a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1;profile-level-id=42e01f\r\na=rtpmap:99 ulpfec/90000\r\n";
+
+    #[test]
+    fn tcp_candidates_are_taken_out_and_nothing_else() {
+        let kept: Vec<_> = ANSWER.lines().filter(|line| !line.contains(" TCP ")).collect();
+        assert_eq!(kept.len() + 1, ANSWER.lines().count());
+        assert_eq!(without_tcp_candidates(ANSWER).lines().collect::<Vec<_>>(), kept);
+    }
 
     #[test]
     fn rejected_m_lines_are_told() {

@@ -153,7 +153,7 @@ async fn s4_3_2_trickled_candidates_are_answered_with_204_and_no_entity_tag() {
     let created = post(&server, OFFER).await;
     let (location, tag) = (created.header("location").unwrap(), created.header("etag").unwrap());
     let (ufrag, password) = (values(OFFER, "a=ice-ufrag:")[0], values(OFFER, "a=ice-pwd:")[0]);
-    // A transport that the server has not, a name that it does not resolve, and one that it takes.
+    // One at which nobody can be reached, a name that it does not resolve, and one that it takes.
     let candidates = "a=candidate:1 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active\r\n\
         a=candidate:2 1 udp 2122260223 2b3f1c0e.local 61764 typ host\r\n\
         a=candidate:3 1 udp 2122260223 127.0.0.1 61764 typ host generation 0 ufrag x network-id 1\r\n\
@@ -170,7 +170,7 @@ async fn s4_3_2_trickled_candidates_are_answered_with_204_and_no_entity_tag() {
 async fn s4_3_2_the_answer_holds_all_candidates_and_an_offer_need_hold_none() {
     let server = Server::start(&[]).await;
     let mut encoder = Wire::publish(&server, 1, "r/u").await;
-    assert_eq!(encoder.candidates(), [server.udp]);
+    assert_eq!(encoder.candidates(), [("udp".to_owned(), server.udp), ("tcp".to_owned(), server.udp)]);
     until("it connects", &mut [&mut encoder], |wires| wires[0].client.connected_at.is_some()).await;
     let lines = OFFER.lines().filter(|line| !line.starts_with("a=candidate:"));
     let bare: String = lines.map(|line| format!("{line}\r\n")).collect();

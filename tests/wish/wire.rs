@@ -117,11 +117,11 @@ impl Wire {
         }
     }
 
-    /// Where the server sends from.
-    pub fn candidates(&self) -> Vec<SocketAddr> {
+    /// Where the server takes media: transport and address.
+    pub fn candidates(&self) -> Vec<(String, SocketAddr)> {
         let lines = crate::values(self.created.text(), "a=candidate:").into_iter();
         let words = lines.map(|line| line.split(' ').collect::<Vec<_>>());
-        words.map(|words| format!("{}:{}", words[4], words[5]).parse().unwrap()).collect()
+        words.map(|words| (words[2].to_owned(), format!("{}:{}", words[4], words[5]).parse().unwrap())).collect()
     }
 }
 

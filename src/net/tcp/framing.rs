@@ -72,7 +72,10 @@ mod tests {
     }
 
     /// All datagrams of a stream that comes in `parts`.
-    fn unframe<'a>(unframer: &mut Unframer, parts: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Vec<u8>>, FrameTooLong> {
+    fn unframe<'a>(
+        unframer: &mut Unframer,
+        parts: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Vec<u8>>, FrameTooLong> {
         let mut found = Vec::new();
         for part in parts {
             unframer.feed(part, |datagram| found.push(datagram.to_vec()))?;
@@ -97,7 +100,8 @@ mod tests {
     #[test]
     fn a_frame_that_is_too_long_is_an_error_as_soon_as_its_length_is_there() {
         let [high, low] = (FRAME_MAX_BYTES as u16 + 1).to_be_bytes();
-        for parts in [vec![&[high, low][..]], vec![&[high][..], &[low][..]], vec![&[0, 1, 9, high][..], &[low, 1][..]]] {
+        for parts in [vec![&[high, low][..]], vec![&[high][..], &[low][..]], vec![&[0, 1, 9, high][..], &[low, 1][..]]]
+        {
             assert_eq!(unframe(&mut Unframer::default(), parts.into_iter()), Err(FrameTooLong));
         }
     }

@@ -65,7 +65,9 @@ impl Outbound {
     ///
     /// What `stream` says; it is of no use any more.
     pub fn flush(&mut self, mut stream: impl Write) -> io::Result<bool> {
-        while let Some(waiting) = self.bytes.get(self.gone_bytes..self.ready_bytes).filter(|waiting| !waiting.is_empty()) {
+        while let Some(waiting) =
+            self.bytes.get(self.gone_bytes..self.ready_bytes).filter(|waiting| !waiting.is_empty())
+        {
             match stream.write(waiting) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written_bytes) => self.gone_bytes += written_bytes,
@@ -151,7 +153,8 @@ mod tests {
             }
             count
         };
-        let [video, audio, control] = [Traffic::Video, Traffic::Audio, Traffic::Control].map(|traffic| fill(traffic, 1_000));
+        let [video, audio, control] =
+            [Traffic::Video, Traffic::Audio, Traffic::Control].map(|traffic| fill(traffic, 1_000));
         assert_eq!([fill(Traffic::Video, 10), fill(Traffic::Audio, 10)], [0, 0]);
         assert!(video > 190 && audio > 30 && control > 30, "{video} {audio} {control}");
         assert!((video + audio + control) * 1_002 <= WAITING_MAX_BYTES);

@@ -288,7 +288,8 @@ impl TcpPort {
             return false;
         }
         let unbound = || self.connections.iter().filter(|(_, connection)| !connection.is_bound);
-        if unbound().filter(|(_, connection)| connection.path.destination.ip() == ip).count() >= UNBOUND_PER_ADDRESS_MAX {
+        if unbound().filter(|(_, connection)| connection.path.destination.ip() == ip).count() >= UNBOUND_PER_ADDRESS_MAX
+        {
             return false;
         }
         if unbound().count() >= UNBOUND_MAX {
