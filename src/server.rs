@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -83,7 +82,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let (stop, stopping) = watch::channel(false);
     let (tls, keeper) = tls_source(&config).map(Tls::new).transpose()?.unzip();
     let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let listener = TcpListener::bind(config.http).await.map_err(|error| cannot_listen(config.http, "http", &error))?;
+    let listener = listener::bind(config.http).map_err(|error| cannot_listen(config.http, "http", &error))?;
 
     // ---- media: the hub's thread and its UDP socket -----------------------------------------------------------------
     // A clock that stands before 1970 counts from there.

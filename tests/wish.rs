@@ -10,6 +10,8 @@ mod simulation;
 #[path = "wish/wire.rs"]
 mod wire;
 
+#[path = "wish/families.rs"]
+mod families;
 #[path = "wish/whep.rs"]
 mod whep;
 #[path = "wish/whip.rs"]

@@ -4,11 +4,12 @@
 //! than [`CONNECTIONS_MAX`], nor more than [`CONNECTIONS_PER_ADDRESS_MAX`] from one address.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -25,6 +26,9 @@ pub const CONNECTIONS_MAX: u32 = 10_000;
 /// Loopback is not counted: behind a reverse proxy, everyone comes from there.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_000;
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 /// After so long without a word the other side is asked whether it still lives.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
@@ -34,6 +38,25 @@ const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
     Retry-After: 5\r\nConnection: close\r\nContent-Length: 83\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"too-many\"}";
+
+/// Binds the socket of the doors.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        // `[::]` is for both families.
+        socket.set_only_v6(false)?;
+    }
+    // A restart need not wait for the last connections of the server before.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
 
 /// Accepts until `stopping` turns true, then gives open connections `drain` to end. With `tls` all of them speak it.
 pub async fn serve(
@@ -54,6 +77,8 @@ pub async fn serve(
             Ok((stream, remote)) => match gate.admit(remote.ip()) {
                 Some(seat) => {
                     let permit = Arc::new(Permit::new(seat, state.metrics().connection()));
+                    // An IPv4 client of a socket for both families is written as one.
+                    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
                     let requests = Requests { router: router.clone(), remote, permit };
                     tokio::spawn(connection(stream, tls.clone(), requests, state.clone(), stopping.clone()));
                 }

@@ -47,7 +47,7 @@ pub struct Limits {
     pub sessions: usize,
     /// Peers (broadcasters and viewers) of one room.
     pub peers_per_room: usize,
-    /// Sessions from one address. Loopback is not counted: behind a reverse proxy, everyone comes from there.
+    /// Sessions from one IPv4 address or one IPv6 /64. Loopback is not counted: behind a reverse proxy, everyone comes from there.
     pub sessions_per_address: usize,
     /// Peers whose DTLS handshake is not complete.
     pub handshakes: usize,

@@ -51,7 +51,7 @@ impl Sessions {
         if self.entries.len() >= self.max {
             return Err(Refusal::too_many(format!("the server has its {} sessions", self.max)));
         }
-        let remote = remote.to_canonical();
+        let remote = counted_under(remote);
         let count = self.by_address.get(&remote).copied().unwrap_or(0);
         if count >= self.max_per_address && !remote.is_loopback() {
             let reason = format!("your address has its {} sessions", self.max_per_address);
@@ -98,6 +98,14 @@ impl Sessions {
     }
 }
 
+/// One IPv6 customer commands a whole /64.
+fn counted_under(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
+        ip => ip,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +125,21 @@ mod tests {
         sessions.open(SessionId(5), Door::WebSocket, home).unwrap();
         assert!(sessions.open(SessionId(6), Door::WebSocket, home).is_err());
         assert_eq!(sessions.count(), 3);
+    }
+
+    #[test]
+    fn neighbours_in_an_ipv6_network_share_their_cap() {
+        let mut sessions = Sessions::new(9, 1, 7);
+        let mut open = |session, ip: &str| sessions.open(SessionId(session), Door::WebSocket, ip.parse().unwrap());
+        open(1, "2001:db8:0:1::1").unwrap();
+        open(2, "2001:db8:0:1:ffff::2").unwrap_err();
+        open(3, "2001:db8:0:2::1").unwrap();
+        open(4, "::ffff:192.0.2.1").unwrap();
+        open(5, "192.0.2.1").unwrap_err();
+        for session in 6..8 {
+            open(session, "::1").unwrap();
+        }
+        sessions.close(SessionId(1)).unwrap();
+        sessions.open(SessionId(8), Door::WebSocket, "2001:db8:0:1::3".parse().unwrap()).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! A WHIP or WHEP client over real UDP: str0m with full ICE and real DTLS, and what it publishes or plays.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
@@ -17,6 +17,8 @@ use crate::simulation::media::Encoder;
 use crate::simulation::network::{Conditions, Datagram, Network};
 use crate::{ANY, FRAGMENT, SDP};
 
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 /// A client with its socket, and the resource that it was given.
 pub struct Wire {
     pub client: Client,
@@ -32,7 +34,12 @@ pub struct Wire {
 impl Wire {
     /// Publishes VP8 and Opus.
     pub async fn publish(server: &Server, number: u16, broadcast: &str) -> Self {
-        let mut wire = Self::post(server, number, &format!("/whip/{broadcast}"), Direction::SendOnly).await;
+        Self::publish_from(LOOPBACK, server, number, broadcast).await
+    }
+
+    /// Publishes from an address of `ip`.
+    pub async fn publish_from(ip: IpAddr, server: &Server, number: u16, broadcast: &str) -> Self {
+        let mut wire = Self::post(ip, server, number, &format!("/whip/{broadcast}"), Direction::SendOnly).await;
         let mids = wire.client.mids.into_iter().flatten();
         for (mid, codec) in mids.zip([Codec::Opus, Codec::Vp8]) {
             let mut random = fastrand::Rng::with_seed(u64::from(number));
@@ -44,11 +51,16 @@ impl Wire {
 
     /// Plays.
     pub async fn play(server: &Server, number: u16, broadcast: &str) -> Self {
-        Self::post(server, number, &format!("/whep/{broadcast}"), Direction::RecvOnly).await
+        Self::play_from(LOOPBACK, server, number, broadcast).await
     }
 
-    async fn post(server: &Server, number: u16, path: &str, direction: Direction) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    /// Plays at an address of `ip`.
+    pub async fn play_from(ip: IpAddr, server: &Server, number: u16, broadcast: &str) -> Self {
+        Self::post(ip, server, number, &format!("/whep/{broadcast}"), Direction::RecvOnly).await
+    }
+
+    async fn post(ip: IpAddr, server: &Server, number: u16, path: &str, direction: Direction) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
         let mut client = Client::new(SessionId(number.into()), address, &[Codec::Vp8], Instant::now());
         let offer = client.offer([true, true], direction, &[]);
@@ -83,7 +95,7 @@ impl Wire {
 
     /// Goes on from another port.
     pub async fn move_away(&mut self) {
-        self.socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        self.socket = UdpSocket::bind((self.client.address.ip(), 0)).await.unwrap();
         self.client.move_to(self.socket.local_addr().unwrap());
     }
 
@@ -121,7 +133,8 @@ impl Wire {
     pub fn candidates(&self) -> Vec<(String, SocketAddr)> {
         let lines = crate::values(self.created.text(), "a=candidate:").into_iter();
         let words = lines.map(|line| line.split(' ').collect::<Vec<_>>());
-        words.map(|words| (words[2].to_owned(), format!("{}:{}", words[4], words[5]).parse().unwrap())).collect()
+        let address = |words: &[&str]| SocketAddr::new(words[4].parse().unwrap(), words[5].parse().unwrap());
+        words.map(|words| (words[2].to_owned(), address(&words))).collect()
     }
 }
 
@@ -147,7 +160,12 @@ pub async fn until(what: &str, wires: &mut [&mut Wire], mut done: impl FnMut(&[&
 
 /// A broadcast that is live.
 pub async fn live(server: &Server, number: u16, broadcast: &str) -> Wire {
-    let mut publisher = Wire::publish(server, number, broadcast).await;
+    live_from(LOOPBACK, server, number, broadcast).await
+}
+
+/// A broadcast that is live, from an address of `ip`.
+pub async fn live_from(ip: IpAddr, server: &Server, number: u16, broadcast: &str) -> Wire {
+    let mut publisher = Wire::publish_from(ip, server, number, broadcast).await;
     until("the broadcaster is connected", &mut [&mut publisher], |wires| wires[0].client.connected_at.is_some()).await;
     // Live is what has sent something.
     loop {

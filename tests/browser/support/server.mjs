@@ -28,24 +28,26 @@ export class Server {
   udpPort = null;
   #directory;
   #args;
+  #httpHost;
   #udpHost;
   #child = null;
   #exited = null;
   #starts = 0;
 
-  constructor(directory, args, udpHost) {
+  constructor(directory, args, { httpHost, udpHost }) {
     this.#directory = directory;
     this.#args = args;
+    this.#httpHost = httpHost;
     this.#udpHost = udpHost;
   }
 
   /**
    * Starts one with `args` beside those for its addresses and directories. `udpHost` 0.0.0.0 makes it advertise the
-   * addresses of this machine's interfaces, as it does by default.
+   * addresses of this machine's interfaces, as it does by default. IPv6 addresses stand in brackets.
    */
-  static async start(args = [], { udpHost = '127.0.0.1' } = {}) {
+  static async start(args = [], { httpHost = '127.0.0.1', udpHost = '127.0.0.1' } = {}) {
     await access(BINARY).catch(() => { throw new Error(`there is no ${BINARY}: cargo build, or set ONAIR_BIN`); });
-    const server = new Server(await mkdtemp(join(tmpdir(), 'onair-browser-')), args, udpHost);
+    const server = new Server(await mkdtemp(join(tmpdir(), 'onair-browser-')), args, { httpHost, udpHost });
     await server.start();
     return server;
   }
@@ -59,7 +61,7 @@ export class Server {
   async start() {
     const httpPort = this.url ? new URL(this.url).port : 0;
     const child = spawn(BINARY, [
-      '--http', `127.0.0.1:${httpPort}`, '--udp', `${this.#udpHost}:${this.udpPort ?? 0}`,
+      '--http', `${this.#httpHost}:${httpPort}`, '--udp', `${this.#udpHost}:${this.udpPort ?? 0}`,
       '--record-dir', this.recordings, '--record-min-free', '64MiB', '--log', LOG_FILTER, ...this.#args,
     ], { cwd: this.#directory, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
     running.add(child);

@@ -50,6 +50,12 @@ export class Stage {
     return this.server;
   }
 
+  /** Starts it on IPv6 alone. */
+  async serveOnIpv6(...args) {
+    this.server = await Server.start(args, { httpHost: '[::1]', udpHost: '[::1]' });
+    return this.server;
+  }
+
   /**
    * Starts it behind an Impairment, which is returned: browsers are told that one's address alone. It is this machine's own
    * for Firefox's sake; one on an interface made for the purpose would not do, since Firefox offers none without a route
