@@ -19,7 +19,7 @@ use super::ice_server::IceServer;
 use super::metrics::{Sample, hub_samples, prometheus_text};
 use super::problem::Problem;
 use super::state::AppState;
-use crate::access::Right;
+use crate::access::{Permit, Right};
 use crate::hub::io::{BroadcastSnapshot, Snapshot};
 use crate::record;
 use crate::rtp::codec::{Codec, TrackKind};
@@ -35,7 +35,7 @@ const NO_STORE: [(axum::http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store
 
 /// A live broadcast.
 #[derive(Serialize)]
-struct Broadcast {
+pub struct Broadcast {
     id: BroadcastId,
     since: String,
     tracks: Vec<Track>,
@@ -57,10 +57,14 @@ struct Track {
 /// `GET /api/broadcasts`.
 pub async fn broadcasts(State(state): State<AppState>, Caller(permit): Caller) -> Result<Response, Problem> {
     let snapshot = snapshot(&state).await?;
+    Ok((NO_STORE, Json(visible(&snapshot, &permit))).into_response())
+}
+
+/// What of it may be seen.
+pub fn visible(snapshot: &Snapshot, permit: &Permit) -> Vec<Broadcast> {
     let now = OffsetDateTime::now_utc();
     let seen = snapshot.broadcasts.iter().filter(|live| permit.may(Right::Watch, &live.id));
-    let broadcasts: Vec<Broadcast> = seen.map(|live| broadcast(live, now)).collect();
-    Ok((NO_STORE, Json(broadcasts)).into_response())
+    seen.map(|live| broadcast(live, now)).collect()
 }
 
 fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
@@ -141,7 +145,8 @@ pub async fn metrics(State(state): State<AppState>, caller: Caller, headers: Hea
     Ok((NO_STORE, [(CONTENT_TYPE, media_type)], text).into_response())
 }
 
-async fn snapshot(state: &AppState) -> Result<Snapshot, Problem> {
+/// What is live, in time.
+pub async fn snapshot(state: &AppState) -> Result<Snapshot, Problem> {
     match tokio::time::timeout(SNAPSHOT_DEADLINE, state.handle().snapshot()).await {
         Ok(snapshot) => Ok(snapshot?),
         Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the hub's thread does not answer")),

@@ -92,6 +92,8 @@ pub struct HttpMetrics {
     connections_refused: Counter,
     handshakes: Family<Labels, Counter>,
     responses: Family<Labels, Counter>,
+    event_streams: Gauge,
+    event_streams_cut: Counter,
     websockets: Gauge,
     websocket_messages: Family<Labels, Counter>,
     websocket_closes: Family<Labels, Counter>,
@@ -106,6 +108,8 @@ impl Default for HttpMetrics {
             connections_refused: Counter::default(),
             handshakes: Family::default(),
             responses: Family::default(),
+            event_streams: Gauge::default(),
+            event_streams_cut: Counter::default(),
             websockets: Gauge::default(),
             websocket_messages: Family::default(),
             websocket_closes: Family::default(),
@@ -123,6 +127,12 @@ impl Default for HttpMetrics {
         );
         registry.register("onair_tls_handshakes", "TLS handshakes by how they ended", metrics.handshakes.clone());
         registry.register("onair_http_responses", "Responses by status", metrics.responses.clone());
+        registry.register("onair_event_streams", "Open streams of events", metrics.event_streams.clone());
+        registry.register(
+            "onair_event_streams_cut",
+            "Streams of events ended because their listener did not keep up",
+            metrics.event_streams_cut.clone(),
+        );
         registry.register("onair_websockets", "Open WebSockets", metrics.websockets.clone());
         registry.register(
             "onair_websocket_messages",
@@ -225,6 +235,17 @@ impl HttpMetrics {
     /// A response was given.
     pub fn response(&self, status: u16) {
         self.responses.get_or_create(&[("status", status.to_string())]).inc();
+    }
+
+    /// A stream of events is open for as long as the returned value lives.
+    #[must_use]
+    pub fn event_stream(&self) -> Counted {
+        counted(&self.event_streams)
+    }
+
+    /// A stream of events was ended, for its listener did not keep up.
+    pub fn event_stream_cut(&self) {
+        self.event_streams_cut.inc();
     }
 
     /// A WebSocket is open for as long as the returned value lives.

@@ -20,6 +20,7 @@ mod api;
 mod caller;
 mod connection;
 mod cors;
+mod events;
 mod gate;
 mod handshake;
 mod offer;

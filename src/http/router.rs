@@ -12,7 +12,7 @@ use axum::routing::{get, patch, post};
 
 use super::problem;
 use super::state::AppState;
-use super::{api, assets, cors, offer, recordings, whep, whip, ws};
+use super::{api, assets, cors, events, offer, recordings, whep, whip, ws};
 
 /// All doors.
 pub fn router(state: AppState) -> Router {
@@ -25,6 +25,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/broadcasts", get(api::broadcasts))
         .route("/api/recordings", get(api::recordings))
         .route("/api/ice-servers", get(api::ice_servers))
+        .route("/api/events", get(events::events))
         .layer(from_fn_with_state(state.clone(), cors::guard));
     Router::new()
         .merge(guarded)

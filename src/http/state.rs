@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::gate::Gate;
 use super::ice_server::IceServers;
 use super::metrics::{HttpMetrics, Source};
 use super::origin::AllowedOrigin;
@@ -17,6 +18,12 @@ use crate::handle::HubHandle;
 
 /// Listings of the recordings that read the disk at a time.
 const LISTINGS_MAX: usize = 2;
+
+/// Streams of events at a time.
+const EVENT_STREAMS_MAX: u32 = 1_000;
+
+/// Streams of events at a time from one IPv4 address or one IPv6 /64, loopback excepted.
+const EVENT_STREAMS_PER_ADDRESS_MAX: usize = 50;
 
 /// What the doors need to know of the configuration.
 #[derive(Debug, Clone)]
@@ -42,6 +49,7 @@ struct Shared {
     handle: HubHandle,
     resources: ResourceTable,
     listings: Arc<Semaphore>,
+    event_gate: Gate,
     metrics: HttpMetrics,
     sources: Vec<Source>,
     stopping: watch::Receiver<bool>,
@@ -62,6 +70,7 @@ impl AppState {
             handle,
             resources,
             listings,
+            event_gate: Gate::new(EVENT_STREAMS_MAX, EVENT_STREAMS_PER_ADDRESS_MAX),
             metrics: HttpMetrics::default(),
             sources,
             stopping,
@@ -120,6 +129,11 @@ impl AppState {
     pub(super) async fn listing_turn(&self) -> Option<OwnedSemaphorePermit> {
         // Nobody closes it.
         Arc::clone(&self.0.listings).acquire_owned().await.ok()
+    }
+
+    /// Lets in who listens to events.
+    pub(super) fn event_gate(&self) -> &Gate {
+        &self.0.event_gate
     }
 
     pub(super) fn sources(&self) -> &[Source] {

@@ -148,6 +148,9 @@ async fn each_token_opens_the_doors_it_is_for_and_no_other() {
             let servers = ask(&server, "GET", "/api/ice-servers", row, in_query, "").await;
             // Everyone may watch the room "open", and so may whoever has a token besides.
             assert_eq!(servers.status, if token == Some(UNKNOWN) { 401 } else { 200 }, "{token:?}: {servers:?}");
+            // As GET, but that it ends.
+            let events = ask(&server, "HEAD", "/api/events", row, in_query, "").await;
+            assert_eq!(events.status, if token == Some(UNKNOWN) { 401 } else { 200 }, "{token:?}: {events:?}");
             let live = ask(&server, "GET", "/api/broadcasts", row, in_query, "").await;
             assert_eq!(live.status, if token == Some(UNKNOWN) { 401 } else { 200 }, "{token:?}");
         }
@@ -171,6 +174,9 @@ async fn who_may_publish_or_watch_something_is_told_the_ice_servers_and_nobody_e
     for row in &TABLE {
         let told = ask(&server, "GET", "/api/ice-servers", row, false, "").await;
         let elsewhere = row.token.is_some_and(|token| token.starts_with("elsewhere"));
+        let events = ask(&server, "HEAD", "/api/events", row, false, "").await;
+        let may_hear = row.watch || row.recordings || elsewhere;
+        assert_eq!(events.status, if may_hear { 200 } else { refused(row) }, "{:?}", row.token);
         if !(row.publish || row.watch || elsewhere) {
             told.problem(refused(row));
             assert!(!told.text().contains("turn:"), "{told:?}");

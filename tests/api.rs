@@ -1,0 +1,24 @@
+//! What programs use: the events, what operators may do, the description of it all, and the log, on the real server with
+//! real media.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
+mod live;
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod simulation;
+
+#[path = "wish/wire.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod wire;
+
+#[path = "api/events.rs"]
+mod events;
+
+const SDP: (&str, &str) = ("Content-Type", "application/sdp");
+const FRAGMENT: (&str, &str) = ("Content-Type", "application/trickle-ice-sdpfrag");
+const ANY: (&str, &str) = ("If-Match", "*");
+
+/// The values of all lines that begin with `prefix`.
+fn values<'a>(sdp: &'a str, prefix: &'a str) -> Vec<&'a str> {
+    sdp.lines().filter_map(|line| line.strip_prefix(prefix)).collect()
+}
