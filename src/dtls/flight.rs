@@ -34,6 +34,8 @@ enum Class {
 pub struct Flights {
     queue: VecDeque<Vec<u8>>,
     flight: Vec<Vec<u8>>,
+    /// Alerts as OpenSSL has sealed them, which have yet to leave.
+    sealed: Vec<Vec<u8>>,
     furthest: Option<Place>,
     has_changed_cipher: bool,
     /// Whether the latest ChangeCipherSpec was sent again: what follows it cannot be read.
@@ -48,6 +50,7 @@ impl Flights {
         for datagram in written {
             match self.classify(&datagram) {
                 Class::Again => {}
+                Class::Aside if is_sealed(&datagram) => self.sealed.push(datagram),
                 Class::Aside => self.send(datagram),
                 Class::New => {
                     if !begins {
@@ -62,6 +65,15 @@ impl Flights {
         begins
     }
 
+    /// Sends the alerts that OpenSSL has sealed, under new numbers: it does not know of those that our repetitions took, and
+    /// with AES-GCM each number of its own is a nonce, too.
+    pub fn release(&mut self, mut protection: Option<&mut Protection>) {
+        for datagram in std::mem::take(&mut self.sealed) {
+            let again = resealed(&datagram, protection.as_deref_mut());
+            self.send(again);
+        }
+    }
+
     /// Sends a datagram that is of no flight.
     pub fn pass(&mut self, datagram: Vec<u8>) {
         self.send(datagram);
@@ -70,14 +82,7 @@ impl Flights {
     /// Sends the latest flight again; its encrypted records need the keys.
     pub fn repeat(&mut self, mut protection: Option<&mut Protection>) {
         for datagram in std::mem::take(&mut self.flight) {
-            let mut again = Vec::with_capacity(datagram.len());
-            for record in records(&datagram) {
-                match (record.epoch, &mut protection) {
-                    (0, _) => again.extend_from_slice(record.bytes),
-                    (_, Some(protection)) => again.extend(protection.reseal(&record).unwrap_or_default()),
-                    (_, None) => {}
-                }
-            }
+            let again = resealed(&datagram, protection.as_deref_mut());
             self.send(again);
             self.flight.push(datagram);
         }
@@ -110,7 +115,7 @@ impl Flights {
     }
 
     fn send(&mut self, mut datagram: Vec<u8>) {
-        if self.queue.len() < QUEUE_MAX {
+        if !datagram.is_empty() && self.queue.len() < QUEUE_MAX {
             self.number(&mut datagram);
             self.queue.push_back(datagram);
         }
@@ -162,6 +167,23 @@ impl Flights {
     fn told(&self, is_again: bool) -> Class {
         if is_again { Class::Again } else { Class::New }
     }
+}
+
+fn is_sealed(datagram: &[u8]) -> bool {
+    records(datagram).any(|record| record.epoch != 0)
+}
+
+/// The datagram with its encrypted records under new numbers; without them, where there are no keys.
+fn resealed(datagram: &[u8], mut protection: Option<&mut Protection>) -> Vec<u8> {
+    let mut again = Vec::with_capacity(datagram.len());
+    for record in records(datagram) {
+        match (record.epoch, &mut protection) {
+            (0, _) => again.extend_from_slice(record.bytes),
+            (_, Some(protection)) => again.extend(protection.reseal(&record).unwrap_or_default()),
+            (_, None) => {}
+        }
+    }
+    again
 }
 
 #[cfg(test)]

@@ -153,6 +153,8 @@ impl Instance {
             (self.answered, self.is_unheard) = (self.heard, false);
             self.timer.fly();
         }
+        self.key();
+        self.flights.release(self.protection.as_mut());
         match shaken {
             Ok(()) => self.connect(),
             Err(error) if error.code() == ErrorCode::WANT_READ => {}
@@ -171,11 +173,10 @@ impl Instance {
 
     /// Sends the latest flight again.
     fn repeat(&mut self) {
-        self.key();
         self.flights.repeat(self.protection.as_mut());
     }
 
-    /// Takes the keys, as soon as our `Finished` has left under them.
+    /// Takes the keys, as soon as our `Finished` has left under them: from then on, OpenSSL's numbers are not used any more.
     fn key(&mut self) {
         if let (None, Some(stream), Some(finished)) = (&self.protection, &self.stream, self.flights.finished()) {
             self.protection = Protection::new(stream.ssl(), self.is_active, &finished);
@@ -183,7 +184,6 @@ impl Instance {
     }
 
     fn connect(&mut self) {
-        self.key();
         if self.protection.is_none() {
             return self.fail(&"no keys");
         }

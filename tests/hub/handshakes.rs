@@ -354,6 +354,58 @@ fn a_last_flight_that_is_lost_is_asked_for() {
     }
 }
 
+/// Epoch 1's records in a datagram: sequence number, and the part of the nonce that stands before the ciphertext.
+fn sealed(datagram: &[u8]) -> Vec<([u8; 6], [u8; 8])> {
+    let (mut rest, mut found) = (datagram, vec![]);
+    while rest.len() > 13 {
+        let len_bytes = 13 + usize::from(u16::from_be_bytes([rest[11], rest[12]]));
+        if rest[4] == 1 {
+            found.push((rest[5..11].try_into().unwrap(), rest[13..21].try_into().unwrap()));
+        }
+        rest = &rest[len_bytes..];
+    }
+    found
+}
+
+#[test]
+fn an_alert_after_a_flight_that_left_again_takes_neither_its_number_nor_its_nonce() {
+    let own = ours().generate_certificate().unwrap();
+    let mut pair = Pair::new(1, [(ours(), &own), (ours(), &own)], 1200, Ills::default());
+    // The client's last flight leaves, and again: nothing of what it is answered arrives.
+    let mut all = vec![];
+    pair.run(secs(1), |ends| ends[1].is_connected);
+    pair.deaf = Some(0);
+    pair.under_way.retain(|_, (to, _)| *to == 1);
+    for _ in 0..40 {
+        pair.now += ms(200);
+        pair.ends[0].turn(pair.now);
+        all.extend(std::mem::take(&mut pair.ends[0].sent));
+    }
+    let repeated = all.iter().flat_map(|datagram| sealed(datagram)).count();
+    assert!(repeated >= 2, "{repeated}");
+    // A message of the server's that has no place there, in the clear: anyone on the path can make one.
+    for number in 0..12 {
+        let mut forged = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 1, 0, number, 0, 12];
+        forged.extend([14, 0, 0, 0, 0, number, 0, 0, 0, 0, 0, 0]);
+        pair.ends[0].receive(&forged);
+        pair.ends[0].turn(pair.now);
+    }
+    let alerts = std::mem::take(&mut pair.ends[0].sent);
+    let told = alerts.iter().flat_map(|datagram| sealed(datagram)).count();
+    assert!(told > 0 && pair.ends[0].error.is_some(), "it has failed, and says so");
+    all.extend(alerts);
+    let records: Vec<_> = all.iter().flat_map(|datagram| sealed(datagram)).collect();
+    let numbers: std::collections::BTreeSet<_> = records.iter().map(|(number, _)| number).collect();
+    let nonces: std::collections::BTreeSet<_> = records.iter().map(|(_, nonce)| nonce).collect();
+    assert_eq!((numbers.len(), nonces.len()), (records.len(), records.len()), "{records:?}");
+    // The server takes the alert for what it is.
+    for datagram in &all {
+        pair.ends[1].receive(datagram);
+    }
+    pair.ends[1].turn(pair.now);
+    assert!(pair.ends[1].error.is_some() || pair.ends[1].is_ended);
+}
+
 #[test]
 fn a_key_that_is_too_short_is_refused_and_told() {
     let own = ours().generate_certificate().unwrap();
