@@ -7,7 +7,7 @@ mod values;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -283,7 +283,7 @@ impl Config {
         self.tls_dir.clone().or_else(of_systemd).or_else(of_user)
     }
 
-    /// Reads the file of `--auth`.
+    /// Reads the file of `--auth`, and the key files that it names: their paths are relative to it.
     ///
     /// # Errors
     ///
@@ -294,7 +294,11 @@ impl Config {
         };
         let in_file = |reason: String| ConfigError::Bad(format!("--auth {}: {reason}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| in_file(error.to_string()))?;
-        Policy::parse(&text).map_err(|error| in_file(error.to_string()))
+        let beside = |name: &str| {
+            let path = path.parent().unwrap_or(Path::new("")).join(name);
+            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        Policy::parse_beside(&text, &beside).map_err(|error| in_file(error.to_string()))
     }
 
     fn parse_with(command: clap::Command, args: &[OsString]) -> Result<Self, clap::Error> {

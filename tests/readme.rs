@@ -56,3 +56,20 @@ fn the_readme_lists_every_flag_with_its_default() {
         assert!(program.contains_key(flag), "the README's table has {flag}, which the program does not know");
     }
 }
+
+#[test]
+fn the_examples_of_who_may_do_what_are_sound() {
+    let section = README.split("## Who may do what").nth(1).expect("the section");
+    let section = section.split("\n## ").next().expect("its end");
+    let examples: Vec<&str> =
+        section.split("```toml\n").skip(1).map(|rest| rest.split("```").next().expect("its end")).collect();
+    assert_eq!(examples.len(), 2);
+    for example in &examples {
+        onair::access::Policy::parse(example).expect("a sound file");
+    }
+    let policy = onair::access::Policy::parse(examples[0]).expect("a sound file");
+    let studio = policy.permit(Some("studio-4f1c9e0b2d7a"), 0).expect("its token");
+    let stage = |user: &str| format!("stage/{user}").parse().expect("an id");
+    assert!(studio.may(onair::access::Right::Publish, &stage("cam-1")));
+    assert!(!studio.may(onair::access::Right::Publish, &stage("ada")));
+}

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::grant::{Grant, Right, Rules, Token, TokenHash};
+use super::grant::{Grant, Right, Token, TokenHash};
+use super::jwt::{Issuer, JwtKey, keys_of_jwks};
 use super::pattern::Pattern;
 
 /// The longest file that is read, in bytes.
@@ -15,6 +16,20 @@ const FILE_MAX_BYTES: usize = 1 << 20;
 
 /// Shorter tokens are guessed.
 const TOKEN_MIN_CHARACTERS: usize = 16;
+
+/// The most `[[jwt]]` entries: a token's signature is tried against each.
+const ISSUERS_MAX: usize = 16;
+
+/// What the file of `--auth` holds.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// To everyone.
+    pub anonymous: Vec<Arc<Grant>>,
+    /// To who shows a token.
+    pub tokens: Vec<Token>,
+    /// To who shows a JSON Web Token of one of these.
+    pub issuers: Vec<Issuer>,
+}
 
 /// What is wrong with the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +43,8 @@ struct File {
     anonymous: Vec<AnonymousEntry>,
     #[serde(default)]
     token: Vec<TokenEntry>,
+    #[serde(default)]
+    jwt: Vec<JwtEntry>,
 }
 
 #[derive(Deserialize)]
@@ -48,12 +65,21 @@ struct TokenEntry {
     users: Option<Vec<String>>,
 }
 
-/// Reads the text of a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct JwtEntry {
+    secret: Option<String>,
+    public_key: Option<String>,
+    jwks: Option<String>,
+    audience: Option<String>,
+}
+
+/// Reads the text of a file; `beside` fetches another that it names.
 ///
 /// # Errors
 ///
 /// [`PolicyError`].
-pub fn parse(text: &str) -> Result<Rules, PolicyError> {
+pub fn parse(text: &str, beside: &dyn Fn(&str) -> Result<String, String>) -> Result<Rules, PolicyError> {
     if text.len() > FILE_MAX_BYTES {
         return Err(PolicyError(format!("it has more than {FILE_MAX_BYTES} bytes")));
     }
@@ -75,7 +101,31 @@ pub fn parse(text: &str) -> Result<Rules, PolicyError> {
         let grant = grant(&entry.can, entry.rooms, entry.users).map_err(named)?;
         rules.tokens.push(Token { hash, grant: Arc::new(grant) });
     }
+    if file.jwt.len() > ISSUERS_MAX {
+        return Err(PolicyError(format!("it has more than {ISSUERS_MAX} [[jwt]]")));
+    }
+    for (number, entry) in (1..).zip(file.jwt) {
+        let keys = keys(&entry, beside);
+        let keys = keys.map_err(|error| PolicyError(format!("[[jwt]] number {number}: {error}")))?;
+        rules.issuers.push(Issuer { keys, audience: entry.audience });
+    }
     Ok(rules)
+}
+
+fn keys(entry: &JwtEntry, beside: &dyn Fn(&str) -> Result<String, String>) -> Result<Vec<JwtKey>, String> {
+    match (&entry.secret, &entry.public_key, &entry.jwks) {
+        (Some(secret), None, None) => {
+            JwtKey::of_secret(secret).map(|key| vec![key]).map_err(|error| format!("`secret`: {error}"))
+        }
+        (None, Some(pem), None) => {
+            JwtKey::of_pem(pem).map(|key| vec![key]).map_err(|error| format!("`public-key`: {error}"))
+        }
+        (None, None, Some(name)) => {
+            let text = beside(name).map_err(|error| format!("`jwks`: {error}"))?;
+            keys_of_jwks(&text).map_err(|error| format!("`jwks`: {error}"))
+        }
+        _ => Err("give one of `secret`, `public-key` and `jwks`".to_owned()),
+    }
 }
 
 fn hash(token: Option<&str>, sha256: Option<&str>) -> Result<TokenHash, String> {
@@ -120,9 +170,13 @@ fn grant(can: &[String], rooms: Option<Vec<String>>, users: Option<Vec<String>>)
 mod tests {
     use super::*;
 
+    fn alone(name: &str) -> Result<String, String> {
+        Err(format!("{name} is not there"))
+    }
+
     #[test]
     fn an_empty_file_grants_nothing() {
-        let rules = parse("# nobody\n").unwrap();
+        let rules = parse("# nobody\n", &alone).unwrap();
         assert!(rules.anonymous.is_empty() && rules.tokens.is_empty());
     }
 
@@ -139,11 +193,18 @@ mod tests {
             ("[[anonymous]]\ncan = [\"watch\"]\nrooms = [\"a/b\"]", "[[anonymous]] number 1: `rooms`"),
             ("\n\ntoken = [\"s3cret\"", "line 3"),
             ("[[token]]\ntoken = 7\ncan = []", "line 2"),
+            ("[[jwt]]\nsecret = \"s3cret\"", "[[jwt]] number 1: `secret`: a secret for HS256 has at least 32"),
+            ("[[jwt]]\npublic-key = \"s3cret\"", "BEGIN PUBLIC KEY"),
+            ("[[jwt]]\njwks = \"keys.json\"", "keys.json is not there"),
+            ("[[jwt]]\naudience = \"x\"", "give one of"),
+            ("[[jwt]]\nalg = \"none\"", "unknown field `alg`"),
         ] {
-            let error = parse(text).unwrap_err().to_string();
+            let error = parse(text, &alone).unwrap_err().to_string();
             assert!(error.contains(named), "{text:?}: {error}");
             assert!(!error.contains('\n') && !error.contains("s3cret"), "{error:?}");
         }
-        assert!(parse(&"#".repeat(FILE_MAX_BYTES + 1)).is_err());
+        assert!(parse("[[jwt]]\njwks = \"keys.json\"", &|_| Ok("{\"keys\": []}".to_owned())).is_err(), "no key");
+        assert!(parse(&"[[jwt]]\n".repeat(ISSUERS_MAX + 1), &alone).is_err());
+        assert!(parse(&"#".repeat(FILE_MAX_BYTES + 1), &alone).is_err());
     }
 }

@@ -101,12 +101,3 @@ pub struct Token {
     /// What it grants.
     pub grant: Arc<Grant>,
 }
-
-/// What the file of `--auth` holds.
-#[derive(Debug, Clone, Default)]
-pub struct Rules {
-    /// To everyone.
-    pub anonymous: Vec<Arc<Grant>>,
-    /// To who shows a token.
-    pub tokens: Vec<Token>,
-}

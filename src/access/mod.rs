@@ -6,8 +6,10 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod attempts;
 mod file;
 mod grant;
+mod jwt;
 mod pattern;
 mod permit;
 

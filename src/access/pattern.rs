@@ -26,6 +26,12 @@ impl Pattern {
         Ok(Self(text.to_owned()))
     }
 
+    /// The pattern that every name matches.
+    #[must_use]
+    pub fn any() -> Self {
+        Self("*".to_owned())
+    }
+
     /// Whether every name matches.
     #[must_use]
     pub fn is_any(&self) -> bool {

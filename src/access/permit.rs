@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::file::{self, PolicyError};
-use super::grant::{Grant, Right, Rules, TokenHash};
+use super::file::{self, PolicyError, Rules};
+use super::grant::{Grant, Right, TokenHash};
 use super::pattern::Pattern;
 use crate::signal::BroadcastId;
 
@@ -14,7 +14,7 @@ const TOKEN_MAX_BYTES: usize = 4_096;
 
 /// The token that was shown is none of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this token is not known here")]
+#[error("this token is not known here, or its time is over")]
 pub struct BadToken;
 
 /// What one caller may do.
@@ -85,21 +85,36 @@ impl Policy {
         Self::default()
     }
 
-    /// Reads the text of the file of `--auth`.
+    /// Reads the text of the file of `--auth`, where it names no other.
     ///
     /// # Errors
     ///
     /// [`PolicyError`], one line that names what is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        Ok(Self { rules: Some(file::parse(text)?) })
+        Self::parse_beside(text, &|name| Err(format!("{name} cannot be read here")))
     }
 
-    /// What whoever shows `token`, or none, may do.
+    /// Reads the text of the file of `--auth`; `beside` fetches the key files that it names.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`], one line that names what is wrong, and where.
+    pub fn parse_beside(text: &str, beside: &dyn Fn(&str) -> Result<String, String>) -> Result<Self, PolicyError> {
+        Ok(Self { rules: Some(file::parse(text, beside)?) })
+    }
+
+    /// Whether everyone may do everything.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.rules.is_none()
+    }
+
+    /// What whoever shows `token`, or none, may do at `unix_s`, in seconds since 1970.
     ///
     /// # Errors
     ///
     /// [`BadToken`], also where everyone may do the same without one.
-    pub fn permit(&self, token: Option<&str>) -> Result<Permit, BadToken> {
+    pub fn permit(&self, token: Option<&str>, unix_s: u64) -> Result<Permit, BadToken> {
         let Some(rules) = &self.rules else {
             return Ok(Permit::everything());
         };
@@ -117,7 +132,8 @@ impl Policy {
             }
         }
         if grants.is_empty() {
-            return Err(BadToken);
+            let grant = rules.issuers.iter().find_map(|issuer| issuer.grant(token, unix_s));
+            grants.push(Arc::new(grant.ok_or(BadToken)?));
         }
         grants.extend(rules.anonymous.iter().cloned());
         Ok(Permit { grants: Some(grants.into()), has_token: true })
@@ -156,14 +172,14 @@ mod tests {
     #[test]
     fn without_rules_everyone_may_do_everything() {
         for token in [None, Some("anything")] {
-            let permit = Policy::open().permit(token).unwrap();
+            let permit = Policy::open().permit(token, 0).unwrap();
             assert!(Right::ALL.iter().all(|right| permit.may(*right, &id("r/u")) && permit.may_everywhere(*right)));
         }
     }
 
     #[test]
     fn who_shows_no_token_may_what_everyone_may() {
-        let permit = Policy::parse(FILE).unwrap().permit(None).unwrap();
+        let permit = Policy::parse(FILE).unwrap().permit(None, 0).unwrap();
         assert!(permit.may(Right::Watch, &id("open-air/ada")) && permit.may_in_all_of(Right::Watch, "open-air"));
         assert!(!permit.may(Right::Watch, &id("stage/ada")) && !permit.may(Right::Publish, &id("open-air/ada")));
         assert!(!permit.may_everywhere(Right::Watch) && !permit.has_token());
@@ -172,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_token_grants_what_all_its_entries_and_everyones_do() {
-        let permit = Policy::parse(FILE).unwrap().permit(Some("studio-secret-0123")).unwrap();
+        let permit = Policy::parse(FILE).unwrap().permit(Some("studio-secret-0123"), 0).unwrap();
         assert!(permit.has_token());
         for user in ["ada", "cam-3"] {
             assert!(permit.may(Right::Publish, &id(&format!("stage/{user}"))), "{user}");
@@ -188,7 +204,7 @@ mod tests {
     fn another_token_is_bad_even_where_none_is_needed() {
         let policy = Policy::parse(FILE).unwrap();
         for token in ["", "studio-secret-012", "studio-secret-01234", "Studio-Secret-0123", &"x".repeat(10_000)] {
-            assert_eq!(policy.permit(Some(token)).unwrap_err(), BadToken, "{token}");
+            assert_eq!(policy.permit(Some(token), 0).unwrap_err(), BadToken, "{token}");
         }
     }
 
@@ -200,17 +216,17 @@ mod tests {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let text = format!("[[token]]\nsha256 = \"{hash}\"\ncan = [\"operate\"]");
-        let permit = Policy::parse(&text).unwrap().permit(Some("operator-secret-45")).unwrap();
+        let permit = Policy::parse(&text).unwrap().permit(Some("operator-secret-45"), 0).unwrap();
         assert!(permit.may_everywhere(Right::Operate) && !permit.may_everywhere(Right::Watch));
     }
 
     #[test]
     fn the_example_grants_what_it_says() {
         let policy = Policy::parse(include_str!("../../deploy/auth.example.toml")).unwrap();
-        assert!(policy.permit(None).unwrap().may(Right::Watch, &id("open-air/ada")));
-        let studio = policy.permit(Some("replace-me-studio-4f1c9e0b")).unwrap();
+        assert!(policy.permit(None, 0).unwrap().may(Right::Watch, &id("open-air/ada")));
+        let studio = policy.permit(Some("replace-me-studio-4f1c9e0b"), 0).unwrap();
         assert!(studio.may(Right::Publish, &id("stage/cam-2")) && !studio.may(Right::Publish, &id("stage/eve")));
-        let viewer = policy.permit(Some("replace-me-viewer-77aa03d2")).unwrap();
+        let viewer = policy.permit(Some("replace-me-viewer-77aa03d2"), 0).unwrap();
         assert!(viewer.may_in_all_of(Right::Watch, "stage") && !viewer.may_everywhere(Right::Recordings));
     }
 

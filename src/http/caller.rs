@@ -8,8 +8,9 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
+use super::policy::TokenError;
 use super::problem::Problem;
-use super::state::AppState;
+use super::state::{AppState, Remote};
 use crate::access::{Permit, Right};
 use crate::signal::{BroadcastId, ErrorCode};
 
@@ -73,8 +74,16 @@ impl FromRequestParts<AppState> for Caller {
             }
             None => token_of_query(parts.uri.query().unwrap_or_default()),
         };
-        let permit = state.policy().permit(token.as_deref());
-        permit.map(Self).map_err(|error| refused(&error.to_string()))
+        // The listener names the sender of every request.
+        let remote = parts.extensions.get::<Remote>().copied().ok_or_else(|| refused("the request has no sender"))?;
+        let permit = state.policy().permit(token.as_deref(), remote.0.ip());
+        permit.map(Self).map_err(|error| match error {
+            TokenError::Bad(_) => refused(&error.to_string()),
+            TokenError::TooMany { retry_after_s } => {
+                state.metrics().unauthorized();
+                Problem::too_many_tokens(retry_after_s, error.to_string())
+            }
+        })
     }
 }
 

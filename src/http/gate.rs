@@ -74,7 +74,7 @@ impl Drop for Seat {
 }
 
 /// One IPv6 customer commands a whole /64; an IPv4 client of a dual socket is counted as such.
-fn counted_under(ip: IpAddr) -> Option<IpAddr> {
+pub fn counted_under(ip: IpAddr) -> Option<IpAddr> {
     match ip.to_canonical() {
         ip if ip.is_loopback() => None,
         IpAddr::V6(ip) => Some(IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into())),

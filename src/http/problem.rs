@@ -77,6 +77,16 @@ impl Problem {
         Self { code: Some(ErrorCode::Unauthorized), ..Self::new(StatusCode::FORBIDDEN, detail) }
     }
 
+    /// Too many wrong tokens came.
+    #[must_use]
+    pub fn too_many_tokens(retry_after_s: u32, detail: impl Into<String>) -> Self {
+        Self {
+            code: Some(ErrorCode::TooMany),
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
+    }
+
     /// The hub's thread has not answered in time.
     #[must_use]
     pub fn no_answer() -> Self {

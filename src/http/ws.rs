@@ -3,6 +3,7 @@
 //! **Invariant:** one WebSocket carries one session, and each ends the other. A client that sends too much, too fast or
 //! reads too slowly is closed; the hub never waits for it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::caller::Caller;
 use super::connection::Permit;
 use super::handshake;
 use super::metrics::{Direction, HttpMetrics};
-use super::policy::PolicyCell;
+use super::policy::{PolicyCell, TokenError};
 use super::state::{AppState, Remote};
 use super::stop::stopped;
 use crate::access::{Permit as Leave, Right};
@@ -81,7 +82,7 @@ pub async fn upgrade(
         let _open = state.metrics().websocket();
         let end = match state.handle().open(Door::WebSocket, remote.0.ip()) {
             Ok(session) => {
-                let access = Access { policy: state.policy().clone(), caller };
+                let access = Access { policy: state.policy().clone(), address: remote.0.ip(), caller };
                 converse(socket, session, access, state.stopping(), state.metrics()).await
             }
             Err(error) => close(socket, Verdict::of_handle(error)).await,
@@ -226,10 +227,10 @@ where
                     .await;
             }
         };
-        if let Some(refusal) = self.access.refusal(&request.message) {
+        if let Some((code, refusal)) = self.access.refusal(&request.message) {
             self.metrics.unauthorized();
             self.allowance.spend(BAD_MESSAGE_COST - 1.0)?;
-            let message = ServerMessage::error(ErrorCode::Unauthorized, refusal);
+            let message = ServerMessage::error(code, refusal);
             return self.say(&Signal { id: request.id, message }).await;
         }
         match self.session.send(request.id.clone(), request.message.into()) {
@@ -307,21 +308,23 @@ where
 /// What this client may do: by the token of the message, or by that of the request that opened the WebSocket.
 struct Access {
     policy: PolicyCell,
+    address: IpAddr,
     caller: Leave,
 }
 
 impl Access {
     /// Why a message is not passed on.
-    fn refusal(&self, message: &ClientMessage) -> Option<String> {
+    fn refusal(&self, message: &ClientMessage) -> Option<(ErrorCode, String)> {
         let (right, room, user, token) = match message {
             ClientMessage::Register { room, user, token, .. } => (Right::Publish, room, Some(user), token),
             ClientMessage::Subscribe { room, user, token } => (Right::Watch, room, user.as_ref(), token),
             // The others say something of what these two began.
             _ => return None,
         };
-        let own = match token.as_deref().map(|token| self.policy.permit(Some(token))) {
+        let own = match token.as_deref().map(|token| self.policy.permit(Some(token), self.address)) {
             Some(Ok(own)) => Some(own),
-            Some(Err(error)) => return Some(error.to_string()),
+            Some(Err(error @ TokenError::Bad(_))) => return Some((ErrorCode::Unauthorized, error.to_string())),
+            Some(Err(error @ TokenError::TooMany { .. })) => return Some((ErrorCode::TooMany, error.to_string())),
             None => None,
         };
         let leave = own.as_ref().unwrap_or(&self.caller);
@@ -334,10 +337,11 @@ impl Access {
             None => (leave.may_in_all_of(right, room.as_str()), format!("all of {room}, only what is named")),
         };
         let has_token = leave.has_token();
-        (!may).then(|| match has_token {
+        let refusal = || match has_token {
             true => format!("this token does not permit: {what} {whom}"),
             false => format!("a token is needed: {what} {whom}"),
-        })
+        };
+        (!may).then(|| (ErrorCode::Unauthorized, refusal()))
     }
 }
 
@@ -416,7 +420,8 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let session = handle.open(Door::WebSocket, [127, 0, 0, 1].into()).unwrap();
         let Some(Request::Open { signals, .. }) = port.requests.recv().await else { panic!("no session began") };
-        let access = Access { policy: PolicyCell::default(), caller: Leave::everything() };
+        let access =
+            Access { policy: PolicyCell::default(), address: [127, 0, 0, 1].into(), caller: Leave::everything() };
         let server =
             tokio::spawn(async move { converse(server, session, access, stopping, &HttpMetrics::default()).await });
         Line { client, port, signals: Some(signals), stop, server, _recordings: recordings }

@@ -47,7 +47,22 @@ can = ["operate"]
 token = "elsewhere-0123456789"
 can = ["publish", "watch", "recordings", "operate"]
 rooms = ["other"]
+
+[[jwt]]
+secret = "shared-0123456789-0123456789-0123456789"
 "#;
+
+/// A JSON Web Token, signed with the secret of the file.
+fn jwt(header: serde_json::Value, exp_in_s: i64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let exp = i64::try_from(now.as_secs()).unwrap() + exp_in_s;
+    let claims = json!({"can": ["watch", "recordings"], "room": "stage", "exp": exp});
+    let encode = |part: serde_json::Value| data_encoding::BASE64URL_NOPAD.encode(part.to_string().as_bytes());
+    let text = format!("{}.{}", encode(header), encode(claims));
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"shared-0123456789-0123456789-0123456789");
+    let signature = aws_lc_rs::hmac::sign(&key, text.as_bytes());
+    format!("{text}.{}", data_encoding::BASE64URL_NOPAD.encode(signature.as_ref()))
+}
 
 /// What one kind of caller may do with stage/ada.
 struct Row {
@@ -227,6 +242,39 @@ async fn messages_carry_tokens_of_their_own() {
                 assert_eq!(open["type"], "subscribed", "{open}");
             }
         }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn web_tokens_open_the_doors_while_their_time_lasts() {
+    let server = server().await;
+    let good = jwt(json!({"alg": "HS256"}), 60);
+    let forged = good.replace("eyJhbGciOiJIUzI1NiJ9", &data_encoding::BASE64URL_NOPAD.encode(b"{\"alg\":\"none\"}"));
+    assert_ne!(forged, good);
+    for (token, valid) in [
+        (good.clone(), true),
+        (jwt(json!({"alg": "HS256"}), -61), false),
+        (jwt(json!({"alg": "none"}), 60), false),
+        (jwt(json!({"alg": "HS256", "crit": ["x"], "x": 1}), 60), false),
+        (forged, false),
+        (good.rsplit_once('.').unwrap().0.to_owned() + ".", false),
+    ] {
+        let bearer = format!("Bearer {token}");
+        let bearer = ("Authorization", bearer.as_str());
+        let status = |allowed: u16| if valid { allowed } else { 401 };
+        let whep = server.request("POST", "/whep/stage/ada", &[SDP, bearer], PLAYER_OFFER.as_bytes()).await;
+        assert_eq!(whep.status, status(409), "{token}: {whep:?}");
+        let whip = server.request("POST", "/whip/stage/ada", &[SDP, bearer], OFFER.as_bytes()).await;
+        assert_eq!(whip.status, status(403), "{token}: {whip:?}");
+        assert_eq!(server.request("GET", FILE, &[bearer], b"").await.status, status(200), "{token}");
+        assert_eq!(server.get(&format!("{FILE}?token={token}")).await.status, status(200), "{token}");
+        assert_eq!(server.request("GET", "/metrics", &[bearer], b"").await.status, status(403), "{token}");
+        let list = server.request("GET", "/api/recordings", &[bearer], b"").await;
+        assert_eq!(list.text().contains("stage/ada"), valid, "{token}: {list:?}");
+        let mut client = Client::connect(&server).await;
+        let answer = client.ask(json!({"type": "subscribe", "room": "stage", "token": token})).await;
+        assert_eq!(answer["type"], if valid { "subscribed" } else { "error" }, "{token}: {answer}");
     }
     server.stop().await;
 }
