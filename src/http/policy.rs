@@ -56,16 +56,18 @@ impl PolicyCell {
         let Some(address) = counted_under(address).filter(|_| token.is_some() && !policy.is_open()) else {
             return Ok(policy.permit(token, unix_s)?);
         };
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        // The lock is not held while signatures are proven: one who guesses does not hold up the others.
+        let attempts = || self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if let Some(wait) = attempts.wait(address, now) {
+        let wait = attempts().wait(address, now);
+        if let Some(wait) = wait {
             // Rounded up: who comes back then is looked at.
             let retry_after_s = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
             return Err(TokenError::TooMany { retry_after_s });
         }
         policy.permit(token, unix_s).map_err(|error| {
             tracing::debug!(%address, "a wrong token");
-            attempts.wrong(address, now);
+            attempts().wrong(address, now);
             TokenError::Bad(error)
         })
     }
