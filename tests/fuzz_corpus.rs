@@ -69,6 +69,11 @@ fn framing() {
 }
 
 #[test]
+fn token() {
+    replay("token", fuzz::token);
+}
+
+#[test]
 fn datagram() {
     replay("datagram", fuzz::datagram);
 }

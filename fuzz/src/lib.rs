@@ -10,5 +10,5 @@ mod simulation;
 mod stage;
 
 pub use handshake::handshake;
-pub use parsers::{framing, message, rtp, sdp, sdpfrag};
+pub use parsers::{framing, message, rtp, sdp, sdpfrag, token};
 pub use stage::{datagram, signaling};

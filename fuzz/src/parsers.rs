@@ -1,5 +1,10 @@
 //! Bytes to the parsers of the lowest floor.
 
+use std::sync::LazyLock;
+
+use aws_lc_rs::hmac;
+use data_encoding::BASE64URL_NOPAD;
+use onair::access::Policy;
 use onair::net::tcp::framing::{FRAME_MAX_BYTES, Unframer};
 use onair::rtp::codec::Codec;
 use onair::rtp::frame_size::frame_size;
@@ -13,6 +18,13 @@ use onair::signal::answer::{candidates, rejected_mids, with_rtcp_mux_only, with_
 use onair::signal::foreign::{Foreign, OfferOptions, Role, normalise_answer};
 use onair::signal::sdpfrag::{FragCredentials, SdpFrag};
 use str0m::change::{SdpAnswer, SdpOffer};
+
+/// The application's secret, and when its tokens are looked at.
+const TOKEN_SECRET: &str = "0123456789abcdef0123456789abcdef";
+const TOKEN_NOW_S: u64 = 1_800_000_000;
+
+/// The public keys of RFC 8037 §A.2 and RFC 7515 §A.2.
+const TOKEN_KEYS: &str = include_str!("../token-keys.json");
 
 /// A text frame as a client's message.
 pub fn message(frame: &[u8]) {
@@ -93,8 +105,6 @@ pub fn rtp(packet: &[u8]) {
     patch_vp8(payload);
 }
 
-/// Where a keyframe may begin one does, though a slice without its parameter sets counts from the second picture on; and
-/// none does twice in one picture.
 /// A stream of frames: what is found in it is the same however it comes.
 pub fn framing(stream: &[u8]) {
     let (cut, stream) = stream.split_first().map_or((1, stream), |(cut, rest)| (usize::from(*cut).max(1), rest));
@@ -109,6 +119,35 @@ pub fn framing(stream: &[u8]) {
     assert_eq!(unframe(cut), unframe(stream.len().max(1)));
 }
 
+/// A token that a stranger shows; and, as two lines, the header and claims of one that our own application signed, for
+/// what lies behind a signature is not found by guessing.
+pub fn token(shown: &[u8]) {
+    static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+        let keys = |name: &str| match name {
+            "keys.json" => Ok(TOKEN_KEYS.to_owned()),
+            _ => Err("there is no other".to_owned()),
+        };
+        Policy::parse_beside(&format!("[[jwt]]\nsecret = \"{TOKEN_SECRET}\"\n[[jwt]]\njwks = \"keys.json\""), &keys)
+            .expect("a sound file")
+    });
+    let Ok(shown) = std::str::from_utf8(shown) else {
+        return;
+    };
+    let _ = POLICY.permit(Some(shown), TOKEN_NOW_S);
+    let (header, claims) = shown.split_once('\n').unwrap_or(("{\"alg\":\"HS256\"}", shown));
+    let text = format!("{}.{}", BASE64URL_NOPAD.encode(header.as_bytes()), BASE64URL_NOPAD.encode(claims.as_bytes()));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, TOKEN_SECRET.as_bytes());
+    let signature = BASE64URL_NOPAD.encode(hmac::sign(&key, text.as_bytes()).as_ref());
+    if POLICY.permit(Some(&format!("{text}.{signature}")), TOKEN_NOW_S).is_ok() {
+        let read = |part: &str| serde_json::from_str::<serde_json::Value>(part).expect("it was taken");
+        assert_eq!(read(header)["alg"], "HS256", "signed so, whatever it names");
+        let until_s = read(claims)["exp"].as_f64().expect("it has an end");
+        assert!(until_s > TOKEN_NOW_S as f64 - 61.0, "its time is over");
+    }
+}
+
+/// Where a keyframe may begin one does, though a slice without its parameter sets counts from the second picture on; and
+/// none does twice in one picture.
 fn keyframe(codec: Codec, payload: &[u8]) {
     let may_start = starts_keyframe(codec, payload);
     let mut start = KeyframeStart::default();

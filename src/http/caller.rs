@@ -102,7 +102,21 @@ fn token_of_query(query: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::access::Policy;
+    use crate::access::attempts::WRONG_MAX;
+    use crate::handle::bridge;
+    use crate::http::gate::Gate;
+    use crate::http::ice_server::IceServers;
+    use crate::http::policy::PolicyCell;
+    use crate::http::router::router;
+    use crate::http::{connection, state::HttpConfig};
 
     #[test]
     fn tokens_come_in_headers_and_queries() {
@@ -113,5 +127,59 @@ mod tests {
         assert_eq!(token_of_query("a=1&token=x%2By&b=2").as_deref(), Some("x+y"));
         assert_eq!(token_of_query("tokens=x"), None);
         assert_eq!(token_of_query("token=").as_deref(), Some(""));
+    }
+
+    /// Over a real connection; the address alone is made up, for loopback is not counted.
+    #[tokio::test]
+    async fn who_shows_too_many_wrong_tokens_is_told_when_to_come_back() {
+        let rules = "[[token]]\ntoken = \"right-0123456789\"\ncan = [\"watch\"]";
+        let (handle, _port, _recordings) = bridge().unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let config = HttpConfig {
+            tls: false,
+            allowed_origins: Vec::new(),
+            record_dir: "nowhere".into(),
+            ice_servers: IceServers::default(),
+            policy: PolicyCell::new(Policy::parse(rules).unwrap()),
+        };
+        let state = AppState::new(config, handle, Vec::new(), stopping.clone());
+        let gate = Gate::new(2, 2);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ask = async |remote: &str, token: &str| {
+            let seat = gate.admit([127, 0, 0, 1].into()).unwrap();
+            let permit = Arc::new(connection::Permit::new(seat, state.metrics().connection()));
+            let requests =
+                connection::Requests { router: router(state.clone()), remote: remote.parse().unwrap(), permit };
+            let client = async {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                let head = format!(
+                    "GET /api/ice-servers HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+                );
+                client.write_all(head.as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            let served = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                connection::serve_http1(stream, requests, stopping.clone()).await;
+            };
+            tokio::join!(client, served).0
+        };
+        let guesser = "192.0.2.1:5000";
+        for _ in 0..WRONG_MAX {
+            let answer = ask(guesser, "wrong-0123456789").await;
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        }
+        for token in ["wrong-0123456789", "right-0123456789"] {
+            let answer = ask(guesser, token).await;
+            assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+            let after = answer.lines().find_map(|line| line.strip_prefix("Retry-After: ")).unwrap();
+            assert!((1..=7).contains(&after.parse::<u32>().unwrap()), "{answer}");
+            assert!(answer.contains("\"code\":\"too-many\""), "{answer}");
+        }
+        let neighbour = ask("192.0.2.2:5000", "right-0123456789").await;
+        assert!(neighbour.starts_with("HTTP/1.1 200 "), "{neighbour}");
     }
 }
