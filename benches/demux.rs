@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use onair::egress::sink::Remote;
 use onair::hub::demux::{Demux, Route};
 use onair::hub::io::SessionId;
 use onair::hub::peer::{Peer, Role};
@@ -15,9 +16,9 @@ use onair::hub::subscriber::Subscriber;
 use str0m::Rtc;
 
 /// The address of the client with this number.
-fn address(number: u32) -> SocketAddr {
+fn address(number: u32) -> Remote {
     let [_, high, middle, low] = number.to_be_bytes();
-    SocketAddr::from(([10, high, middle, low], 40_000 + (number % 20_000) as u16))
+    Remote::udp(SocketAddr::from(([10, high, middle, low], 40_000 + (number % 20_000) as u16)))
 }
 
 /// A STUN binding request (RFC 8489) with USERNAME, PRIORITY and room for a MESSAGE-INTEGRITY, which is looked at later.
@@ -62,7 +63,7 @@ fn demux(criterion: &mut Criterion) {
             });
         });
         let request = binding_request(&format!("ufrag{:05}", peers / 2));
-        let stranger = SocketAddr::from(([192, 0, 2, 1], 9));
+        let stranger = Remote::udp(SocketAddr::from(([192, 0, 2, 1], 9)));
         group.bench_function(BenchmarkId::new("ufrag", peers), |bencher| {
             bencher.iter(|| assert_eq!(demux.route(black_box(stranger), &request), Route::Named(key)));
         });

@@ -50,7 +50,8 @@ pub struct JwtKey {
 
 #[derive(Clone)]
 enum Verifier {
-    Hs256(hmac::Key),
+    // By far the largest of them.
+    Hs256(Box<hmac::Key>),
     EdDsa(Vec<u8>),
     Rs256Der(Vec<u8>),
     Rs256 { modulus: Vec<u8>, exponent: Vec<u8> },
@@ -173,7 +174,10 @@ impl JwtKey {
         if secret.len() < SECRET_MIN_BYTES {
             return Err(KeyError::ShortSecret);
         }
-        Ok(Self { kid: None, verifier: Verifier::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())) })
+        Ok(Self {
+            kid: None,
+            verifier: Verifier::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))),
+        })
     }
 
     /// A public key in PEM (RFC 7468 §13), for EdDSA or RS256.
@@ -457,7 +461,7 @@ mod tests {
                      cGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let secret = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
         let bytes = BASE64URL_NOPAD.decode(secret.as_bytes()).unwrap();
-        let key = JwtKey { kid: None, verifier: Verifier::Hs256(hmac::Key::new(hmac::HMAC_SHA256, &bytes)) };
+        let key = JwtKey { kid: None, verifier: Verifier::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes))) };
         let (text, signature) = token.rsplit_once('.').unwrap();
         let header = Header { alg: "HS256".to_owned(), kid: None, crit: None };
         let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();

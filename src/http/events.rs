@@ -288,7 +288,7 @@ mod tests {
     async fn nobody_hears_of_what_they_may_not_see() {
         let policy =
             Policy::parse("[[token]]\ntoken = \"watcher-0123456789\"\ncan = [\"watch\"]\nrooms = [\"r\"]").unwrap();
-        let mut line = line(policy.permit(Some("watcher-0123456789")).unwrap(), 16, 0);
+        let mut line = line(policy.permit(Some("watcher-0123456789"), 0).unwrap(), 16, 0);
         line.tell(1, "other/u", viewers(1));
         line.tell(2, "r/u", News::Recording { state: RecordingState::Started, file: None, error: None });
         line.tell(3, "r/u", viewers(3));
