@@ -20,6 +20,9 @@ FUZZ_SECONDS ?= 60
 # Which browser tests run.
 BROWSER_TESTS ?= $(wildcard tests/browser/*.test.mjs)
 
+# Which tests with a real Prometheus run.
+OPERATE_TESTS ?= $(wildcard tests/operate/*.test.mjs)
+
 # Which client tests run.
 CLIENT_TESTS ?= $(wildcard tests/clients/*.test.mjs)
 
@@ -27,7 +30,7 @@ BROWSER_MODULES := tests/browser/node_modules/.package-lock.json
 CLIENT_MODULES := tests/clients/node_modules/.package-lock.json
 CLIENT_VENV := tests/clients/venv/pyvenv.cfg
 
-.PHONY: help run test test-rust test-browser test-clients minute impaired joins check audit bench instructions fuzz clean
+.PHONY: help run test test-rust test-browser test-clients test-operate minute impaired joins check audit bench instructions fuzz clean
 
 help: ## list what there is to do
 	@echo 'onair: a WebRTC broadcast server'
@@ -41,11 +44,12 @@ run: ## build and start the server; flags with ARGS="--record off"
 	@echo 'Open http://localhost:8080 in a browser, if you gave no other address. Ctrl-C ends the server.'
 	@exec $(TARGET)/release/onair $(ARGS)
 
-test: ## run all tests: Rust, fuzzing corpus, browsers, other makers' clients
+test: ## run all tests: Rust, fuzzing corpus, browsers, other makers' clients, Prometheus
 	@scripts/need test
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-browser
 	@$(MAKE) --no-print-directory test-clients
+	@$(MAKE) --no-print-directory test-operate
 
 test-rust: ## run the Rust tests and replay the fuzzing corpus
 	cargo test --locked
@@ -62,6 +66,12 @@ test-clients: $(BROWSER_MODULES) $(CLIENT_MODULES) $(CLIENT_VENV) ## run the tes
 	cargo test --locked --no-run
 	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) \
 		node --test --test-concurrency=1 --test-reporter=spec $(CLIENT_TESTS)
+
+# With OPERATE_REPORT=FILE each query and what it found is written there.
+test-operate: $(BROWSER_MODULES) ## run the tests with a real Prometheus, its rules and the dashboard alone
+	cargo test --locked --no-run
+	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) \
+		node --test --test-concurrency=1 --test-reporter=spec $(OPERATE_TESTS)
 
 # The viewers are built as for the tests, with the server's release build left as it is.
 minute: $(BROWSER_MODULES) ## let ten viewers watch 720p for a minute, and look at its recording

@@ -3,6 +3,9 @@
 //! **Invariant:** the stop goes with the stream: first the doors close, then the hub's peers, then the recordings are
 //! finished, and the hub's thread has ended when [`run`] returns.
 
+mod process;
+mod samples;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use crate::config::{Config, LogFormat, RecordMode, Size, Span, Switch};
 use crate::handle::{HandleError, HubHandle, bridge};
 use crate::http::ice_server::{IceServers, Turn};
 use crate::http::listener;
-use crate::http::metrics::{Sample, Source};
+use crate::http::metrics::Source;
 use crate::http::policy::PolicyCell;
 use crate::http::router::router;
 use crate::http::state::{AppState, HttpConfig};
@@ -26,10 +29,12 @@ use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::addresses::interface_addresses;
 use crate::net::driver::Driver;
-use crate::net::metrics::NetMetrics;
-use crate::record::{Recorder, RecorderConfig, RecorderMetrics, Retention};
+use crate::record::{Recorder, RecorderConfig, Retention};
 use crate::rtp::codec::CodecSet;
 use crate::rtp::ntp::WallClock;
+
+use self::process::Process;
+use self::samples::{net_samples, recorder_samples, tls_sample};
 
 /// How long recordings may take to be finished.
 const FINISH_DEADLINE: Duration = Duration::from_secs(8);
@@ -128,7 +133,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     // ---- doors -------------------------------------------------------------------------------------------------------
     // What others count comes in here.
     let net_metrics = driver.metrics();
-    let mut sources: Vec<Source> = vec![Arc::new(move || net_samples(&net_metrics))];
+    let process = Process::new(SystemTime::now());
+    let mut sources: Vec<Source> =
+        vec![Arc::new(move || net_samples(&net_metrics)), Arc::new(move || process.samples())];
     if let Some(meter) = recorder.as_ref().map(Recorder::meter) {
         sources.push(Arc::new(move || recorder_samples(&meter())));
     }
@@ -217,11 +224,6 @@ fn ice_servers(config: &Config) -> IceServers {
     IceServers { stun: config.stun.clone(), turn }
 }
 
-fn tls_sample(tls: &Tls) -> Sample {
-    let expires = u64::try_from(tls.expires().unix_timestamp()).unwrap_or(0);
-    Sample::gauge("onair_tls_certificate_expires_seconds", "When the certificate expires, in Unix time", expires)
-}
-
 /// Reads tokens and certificate again whenever the operator asks for it by SIGHUP. What is bad is not put in force.
 async fn read_again(mut hangup: Signal, config: Config, policy: PolicyCell, tls: Option<Tls>) {
     while hangup.recv().await.is_some() {
@@ -240,26 +242,6 @@ async fn read_again(mut hangup: Signal, config: Config, policy: PolicyCell, tls:
             tls.read_again();
         }
     }
-}
-
-fn recorder_samples(recorder: &RecorderMetrics) -> Vec<Sample> {
-    vec![
-        Sample::counter("onair_recordings_started", "Recordings begun", recorder.started),
-        Sample::counter("onair_recordings_finished", "Recordings completed", recorder.finished),
-        Sample::counter("onair_recordings_failed", "Recordings that failed", recorder.failed),
-        Sample::gauge("onair_recordings_running", "Recordings being written", recorder.running),
-        Sample::counter("onair_recording_packets", "Packets recorded", recorder.packets),
-        Sample::counter(
-            "onair_recording_dropped_packets",
-            "Packets that are in no recording",
-            recorder.packets_dropped,
-        ),
-        Sample::counter(
-            "onair_recordings_removed",
-            "Recordings removed because they were not to be kept any longer",
-            recorder.removed,
-        ),
-    ]
 }
 
 /// Has every peer closed; a full queue is tried again until `deadline`.
@@ -289,72 +271,4 @@ fn cannot_listen(address: SocketAddr, what: &str, error: &io::Error) -> anyhow::
         _ => format!("{error}: choose another"),
     };
     anyhow::anyhow!("cannot listen on {address} ({what}): {why} with --{what}")
-}
-
-fn net_samples(net: &NetMetrics) -> Vec<Sample> {
-    vec![
-        Sample::counter("onair_udp_received_datagrams", "Datagrams received", net.datagrams_received.get()),
-        Sample::counter("onair_udp_received_bytes", "Bytes of the datagrams received", net.bytes_received.get()),
-        Sample::counter("onair_udp_receive_calls", "System calls that received datagrams", net.receive_calls.get()),
-        Sample::counter("onair_udp_sent_datagrams", "Datagrams sent", net.datagrams_sent.get()),
-        Sample::counter(
-            "onair_udp_sent_messages",
-            "Messages that the datagrams sent left in: a run, which the kernel cuts into datagrams, is one",
-            net.messages_sent.get(),
-        ),
-        Sample::counter("onair_udp_send_calls", "System calls that sent datagrams", net.send_calls.get()),
-        Sample::gauge(
-            "onair_udp_segmentation",
-            "Whether the kernel cuts runs into datagrams (UDP GSO)",
-            u64::from(net.segments_given_up.get() == 0),
-        ),
-        Sample::counter("onair_udp_send_errors", "Datagrams that the kernel refused", net.send_errors.get()),
-        Sample::counter("onair_udp_send_blocked", "Times the kernel's send buffer was full", net.send_blocked.get()),
-        Sample::counter("onair_udp_send_dropped", "Datagrams dropped before they were sent, all causes", net.dropped()),
-        Sample::counter(
-            "onair_udp_send_dropped_video",
-            "Video packets dropped because the kernel took no more",
-            net.dropped_video.get(),
-        ),
-        Sample::counter(
-            "onair_udp_send_dropped_audio",
-            "Audio packets dropped because the kernel took no more",
-            net.dropped_audio.get(),
-        ),
-        Sample::counter(
-            "onair_udp_send_dropped_control",
-            "STUN, DTLS and RTCP dropped because the kernel took no more",
-            net.dropped_control.get(),
-        ),
-        Sample::counter(
-            "onair_udp_send_dropped_oversized",
-            "Datagrams dropped because they were longer than any that is sent",
-            net.dropped_oversized.get(),
-        ),
-        Sample::gauge("onair_tcp_connections", "TCP connections for media", net.tcp_connections.get()),
-        Sample::counter("onair_tcp_accepted", "TCP connections for media accepted", net.tcp_accepted.get()),
-        Sample::counter(
-            "onair_tcp_refused",
-            "TCP connections for media refused because there were too many, of all or of one address",
-            net.tcp_refused.get(),
-        ),
-        Sample::counter("onair_tcp_received_datagrams", "Datagrams received by TCP", net.tcp_datagrams_received.get()),
-        Sample::counter("onair_tcp_received_bytes", "Bytes received by TCP", net.tcp_bytes_received.get()),
-        Sample::counter("onair_tcp_sent_datagrams", "Datagrams sent by TCP", net.tcp_datagrams_sent.get()),
-        Sample::counter(
-            "onair_tcp_send_dropped",
-            "Datagrams dropped because their TCP connection was gone, or did not take them fast enough",
-            net.tcp_dropped.get(),
-        ),
-        Sample::counter(
-            "onair_udp_handshakes_dropped",
-            "Handshake datagrams dropped because too many waited",
-            net.handshakes_dropped.get(),
-        ),
-        Sample::histogram(
-            "onair_forwarding_seconds",
-            "From reading an RTP packet from the socket to handing it to the kernel, for each viewer it is forwarded to",
-            &net.forwarding.get(),
-        ),
-    ]
 }

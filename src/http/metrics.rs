@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -31,6 +33,10 @@ pub struct Sample {
 pub enum Value {
     /// Only rises.
     Counter(u64),
+    /// Only rises, in parts.
+    CounterOf(f64),
+    /// Only rise: one for each value of a label.
+    Counters(&'static str, Vec<(&'static str, u64)>),
     /// Rises and falls.
     Gauge(f64),
     /// Values by their size.
@@ -62,6 +68,23 @@ impl Sample {
         Self { name, help, value: Value::Counter(value) }
     }
 
+    /// Seconds that only rise.
+    #[must_use]
+    pub fn seconds(name: &'static str, help: &'static str, value: Duration) -> Self {
+        Self { name, help, value: Value::CounterOf(value.as_secs_f64()) }
+    }
+
+    /// Values that only rise, one for each value of `label`.
+    #[must_use]
+    pub fn counters(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: Vec<(&'static str, u64)>,
+    ) -> Self {
+        Self { name, help, value: Value::Counters(label, values) }
+    }
+
     /// A value that rises and falls.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "no gauge comes near 2^53")]
@@ -82,6 +105,9 @@ impl Sample {
 
 /// Asked at each scrape; must not wait.
 pub type Source = Arc<dyn Fn() -> Vec<Sample> + Send + Sync>;
+
+/// With which the server closes a WebSocket.
+const CLOSE_CODES: [u16; 5] = [1001, 1003, 1008, 1009, 1013];
 
 type Labels = [(&'static str, String); 1];
 
@@ -149,8 +175,15 @@ impl Default for HttpMetrics {
             "Requests with a token that is not known here, and messages refused as unauthorized",
             metrics.unauthorized.clone(),
         );
+        // A series that begins with its first event hides that event from `rate`.
         for direction in [Direction::In, Direction::Out] {
             drop(metrics.websocket_messages.get_or_create(&direction.labels()));
+        }
+        for outcome in [Handshake::Done, Handshake::Failed, Handshake::TimedOut, Handshake::Plaintext] {
+            drop(metrics.handshakes.get_or_create(&outcome.labels()));
+        }
+        for code in CLOSE_CODES {
+            drop(metrics.websocket_closes.get_or_create(&[("code", code.to_string())]));
         }
         Self { registry, ..metrics }
     }
@@ -283,8 +316,20 @@ impl HttpMetrics {
                     counter.inc_by(value);
                     registry.register(name, help, counter);
                 }
+                Value::CounterOf(value) => {
+                    let counter = Counter::<f64, AtomicU64>::default();
+                    counter.inc_by(value);
+                    registry.register(name, help, counter);
+                }
+                Value::Counters(label, values) => {
+                    let family = Family::<[(&str, &str); 1], Counter>::default();
+                    for (value, count) in values {
+                        family.get_or_create(&[(label, value)]).inc_by(count);
+                    }
+                    registry.register(name, help, family);
+                }
                 Value::Gauge(value) => {
-                    let gauge = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+                    let gauge = Gauge::<f64, AtomicU64>::default();
                     gauge.set(value);
                     registry.register(name, help, gauge);
                 }
@@ -392,7 +437,12 @@ mod tests {
         let metrics = HttpMetrics::default();
         metrics.response(200);
         let open = metrics
-            .open_metrics(vec![Sample::counter("onair_a", "What a is", 7), Sample::gauge("onair_b", "What b is", 3)])
+            .open_metrics(vec![
+                Sample::counter("onair_a", "What a is", 7),
+                Sample::gauge("onair_b", "What b is", 3),
+                Sample::counters("onair_c", "What c is", "cause", vec![("one", 1), ("two", 2)]),
+                Sample::seconds("onair_d_seconds", "What d is", Duration::from_millis(1_500)),
+            ])
             .unwrap();
         assert!(open.contains("# TYPE onair_a counter\nonair_a_total 7\n"), "{open}");
         assert!(open.ends_with("# EOF\n"));
@@ -400,6 +450,9 @@ mod tests {
         for lines in [
             "# HELP onair_a_total What a is.\n# TYPE onair_a_total counter\nonair_a_total 7\n",
             "# TYPE onair_b gauge\nonair_b 3.0\n",
+            "# TYPE onair_c_total counter\n",
+            "onair_c_total{cause=\"two\"} 2\n",
+            "# TYPE onair_d_seconds_total counter\nonair_d_seconds_total 1.5\n",
             "onair_http_responses_total{status=\"200\"} 1\n",
             &format!("onair_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION")),
         ] {

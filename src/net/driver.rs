@@ -21,8 +21,10 @@ use super::metrics::NetMetrics;
 use super::outboxes::Outboxes;
 use super::ports::Ports;
 use super::receive::{Datagram, ReceiveBatch};
+use super::receive_drops::ReceiveDrops;
 use super::send::SendBatch;
 use super::tcp::port::TcpPort;
+use super::thread_time::ThreadTime;
 use super::transports::Transports;
 use super::waiting::Waiting;
 use crate::egress::sink::Path;
@@ -82,11 +84,15 @@ impl Driver {
         if has_tcp {
             hub.tcp_candidates.clone_from(&candidates);
         }
+        if let Some(drops) = ReceiveDrops::of(&socket) {
+            let _ = metrics.receive_drops.set(drops);
+        }
         let (alive, ended) = tokio::sync::oneshot::channel::<()>();
         let receive = ReceiveBatch::new(&socket)?;
         let sender = socket.try_clone()?;
         let shared = Arc::clone(&metrics);
         let thread = std::thread::Builder::new().name("onair-hub".to_owned()).spawn(move || {
+            let _ = shared.thread.set(ThreadTime::of_this_thread());
             let send = SendBatch::new(sender, local.is_ipv6(), addresses.clone(), Arc::clone(&shared));
             let outboxes = Outboxes::new(port.recordings.clone(), port.notices.clone());
             let send = Transports::new(send, tcp);

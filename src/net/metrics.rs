@@ -3,8 +3,11 @@
 //! **Invariant:** counters only rise, and reading them never holds the loop up.
 
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::receive_drops::ReceiveDrops;
+use super::thread_time::ThreadTime;
 use crate::hub::histogram::{BUCKETS, Forwarding, Histogram, Scale};
 
 /// A counter that only rises.
@@ -116,12 +119,26 @@ pub struct NetMetrics {
     pub tcp_dropped: Counter,
     /// For each RTP packet forwarded: from the return of the call that received its batch to that of those that sent it.
     pub forwarding: SharedHistogram<Forwarding>,
+    /// The time of the hub's thread, once it runs.
+    pub thread: OnceLock<ThreadTime>,
+    /// What the kernel throws away of what arrives.
+    pub(super) receive_drops: OnceLock<ReceiveDrops>,
 }
 
 impl NetMetrics {
-    /// Datagrams that were dropped before they were sent, whatever the cause.
-    pub fn dropped(&self) -> u64 {
-        let causes = [&self.dropped_video, &self.dropped_audio, &self.dropped_control, &self.dropped_oversized];
-        causes.iter().map(|counter| counter.get()).sum()
+    /// Datagrams that were dropped, by what became of them.
+    #[must_use]
+    pub fn dropped(&self) -> Vec<(&'static str, u64)> {
+        let lost_in_kernel = self.receive_drops.get().and_then(ReceiveDrops::read);
+        let ours = [
+            ("send-video", &self.dropped_video),
+            ("send-audio", &self.dropped_audio),
+            ("send-control", &self.dropped_control),
+            ("oversized", &self.dropped_oversized),
+            ("handshake", &self.handshakes_dropped),
+            ("tcp", &self.tcp_dropped),
+        ];
+        let ours = ours.into_iter().map(|(cause, counter)| (cause, counter.get()));
+        ours.chain(lost_in_kernel.map(|lost| ("receive-buffer", lost))).collect()
     }
 }

@@ -9,11 +9,13 @@ pub mod receive;
 pub mod send;
 pub mod socket;
 pub mod tcp;
+pub mod thread_time;
 pub mod transports;
 
 mod arena;
 mod call;
 mod outboxes;
 mod ports;
+mod receive_drops;
 mod sendmmsg;
 mod waiting;

@@ -15,6 +15,12 @@ pub struct RecorderMetrics {
     pub failed: u64,
     /// Gauge: files being written.
     pub running: u64,
+    /// Gauge: files whose ffmpeg has ended and that are being completed.
+    pub finishing: u64,
+    /// Gauge: free bytes where files go, when they were last looked at.
+    pub free_bytes: u64,
+    /// Gauge: free bytes below which nothing is recorded.
+    pub min_free_bytes: u64,
     /// Packets written.
     pub packets: u64,
     /// Packets lost on the way, dropped with the broken picture they belonged to, or because ffmpeg was too slow.
@@ -38,6 +44,21 @@ impl Counter {
     }
 }
 
+/// A value that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The counters behind [`RecorderMetrics`].
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -49,6 +70,12 @@ pub struct Counters {
     pub failed: Counter,
     /// Files no longer written.
     pub ended: Counter,
+    /// Files that have been completed, or could not be.
+    pub completed: Counter,
+    /// Free bytes where files go.
+    pub free_bytes: Gauge,
+    /// Free bytes below which nothing is recorded.
+    pub min_free_bytes: Gauge,
     /// Packets written.
     pub packets: Counter,
     /// Packets lost or dropped.
@@ -65,6 +92,9 @@ impl Counters {
             finished: self.finished.get(),
             failed: self.failed.get(),
             running: self.started.get().saturating_sub(self.ended.get()),
+            finishing: self.ended.get().saturating_sub(self.completed.get()),
+            free_bytes: self.free_bytes.get(),
+            min_free_bytes: self.min_free_bytes.get(),
             packets: self.packets.get(),
             packets_dropped: self.packets_dropped.get(),
             removed: self.removed.get(),

@@ -156,6 +156,7 @@ impl Desk {
             Err(error) => Some(error.to_string()),
         });
         let completed = complete(&self.config.ffmpeg, &path, largest).await;
+        self.counters.completed.add(1);
         let file = match &completed {
             Ok(()) => Some(path.name()),
             Err(FinishError::Empty) => None,

@@ -72,9 +72,12 @@ impl Recorder {
             tracing::info!("{said}");
         }
         let (stop, stopped) = watch::channel(false);
-        let has_space = space::is_enough(space::free_bytes(&config.dir), config.min_free_bytes, true);
+        let free_bytes = space::free_bytes(&config.dir);
+        let has_space = space::is_enough(free_bytes, config.min_free_bytes, true);
         let (space_sender, space) = watch::channel(has_space);
         let desk = Arc::new(Desk::new(config, handle, codecs, stopped, space));
+        desk.counters.free_bytes.set(free_bytes);
+        desk.counters.min_free_bytes.set(desk.config.min_free_bytes);
         desk.tell_recordable(has_space);
         let (token, ended) = mpsc::channel(1);
         if !codecs.is_empty() {
@@ -148,6 +151,7 @@ async fn watch_space(desk: Arc<Desk>, space: watch::Sender<bool>) {
         }
         let was_enough = *space.borrow();
         let free_bytes = space::free_bytes(&desk.config.dir);
+        desk.counters.free_bytes.set(free_bytes);
         let is_enough = space::is_enough(free_bytes, desk.config.min_free_bytes, was_enough);
         if is_enough != was_enough {
             space.send_replace(is_enough);

@@ -86,7 +86,7 @@ fn samples(text: &str) -> std::collections::BTreeMap<String, f64> {
         } else if !line.starts_with("# HELP ") {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
-            assert!(name.starts_with("onair_"), "{line}");
+            assert!(name.starts_with("onair_") || name.starts_with("process_"), "{line}");
             let of_histogram = ["_sum", "_count", "_bucket"].iter().find_map(|suffix| name.strip_suffix(suffix));
             let histogram = of_histogram.filter(|family| declared.get(family) == Some(&"histogram"));
             let counter = name.strip_suffix("_total").filter(|family| declared.contains_key(family));
@@ -115,6 +115,12 @@ async fn metrics_parse_in_both_formats_and_count() {
     for name in ["viewer_loss_ratio", "viewer_jitter_seconds", "viewer_round_trip_seconds", "forwarding_seconds"] {
         assert_eq!(before[&format!("onair_{name}_count")], 0.0, "{name}");
         assert_eq!(before[&format!("onair_{name}_bucket{{le=\"+Inf\"}}")], 0.0, "{name}");
+    }
+    for cause in ["send-video", "send-audio", "send-control", "oversized", "handshake", "tcp", "receive-buffer"] {
+        assert_eq!(before[&format!("onair_dropped_datagrams_total{{cause=\"{cause}\"}}")], 0.0, "{cause}");
+    }
+    for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "onair_hub_cpu_seconds_total"] {
+        assert!(before[name] > 0.0, "{name}");
     }
     server.get("/nothing").await.problem(404);
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
