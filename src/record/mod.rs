@@ -8,6 +8,7 @@
 //! **Invariant:** nothing here can hold up or harm the live side: packets come out of a bounded queue that the hub never
 //! waits for, and every failure ends as a message, a counter and a log line.
 
+mod access_unit;
 mod command;
 mod counters;
 mod desk;

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::access_unit::unite;
 use super::reorder::Ordered;
 use crate::hub::io::{MediaPacket, SenderReport};
 use crate::rtp::codec::Codec;
@@ -133,6 +134,7 @@ impl Pictures {
             return;
         }
         self.awaits_keyframe = false;
+        unite(picture.codec, &mut picture.payloads);
         out.push(picture);
     }
 }

@@ -28,6 +28,12 @@ async fn h264_is_copied() {
     assert_whole("chromium-h264", "h264", (640, 360)).await;
 }
 
+/// x264enc cuts pictures into slices, and h264parse puts parameter sets in front of each of a keyframe's.
+#[tokio::test(flavor = "multi_thread")]
+async fn h264_with_parameter_sets_between_its_slices_is_copied() {
+    assert_whole("gstreamer-h264", "h264", (640, 360)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h265_is_copied() {
     assert_whole("h265", "hevc", (640, 360)).await;
