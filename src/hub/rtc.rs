@@ -224,10 +224,10 @@ fn fit(source: &CodecSpec, receiver: &CodecSpec) -> Option<u32> {
     }
     match source.codec {
         Format::H264 => {
+            // Who says nothing of modes, as GStreamer, takes fragments all the same. It cannot be told from one who
+            // names mode 0 alone, so those get them as well, where they have nothing better.
             let mode = |spec: &CodecSpec| spec.format.packetization_mode.unwrap_or(0);
-            if mode(source) > mode(receiver) {
-                return None;
-            }
+            let mode_distance = if mode(source) > mode(receiver) { 100 } else { mode(receiver) - mode(source) };
             let rank = |spec: &CodecSpec| h264_rank(spec.format.profile_level_id.unwrap_or(0x42e01f));
             let (from, to) = (rank(source)?, rank(receiver)?);
             // A decoder of a higher profile plays a lower one; browsers play baseline as constrained baseline.
@@ -238,7 +238,7 @@ fn fit(source: &CodecSpec, receiver: &CodecSpec) -> Option<u32> {
             } else {
                 return None;
             };
-            Some(distance * 2 + u32::from(mode(receiver) - mode(source)))
+            Some(distance * 2 + u32::from(mode_distance))
         }
         Format::Vp9 => {
             let profile = |spec: &CodecSpec| spec.format.profile_id.unwrap_or(0);
@@ -322,6 +322,15 @@ mod tests {
         assert_eq!(chosen(&firefox, 1, 0x42001f), Some((1, 0x42e01f)));
         assert_eq!(chosen(&firefox, 0, 0x42e01f), Some((1, 0x42e01f)));
         assert_eq!(chosen(&firefox, 1, 0x64001f), None);
+        // A receiver that says nothing of modes, as GStreamer's.
+        let silent: Vec<Pt> = config
+            .params()
+            .iter()
+            .filter(|param| param.spec().format.packetization_mode == Some(0))
+            .map(PayloadParams::pt)
+            .collect();
+        assert_eq!(chosen(&silent, 1, 0x42c01f), Some((0, 0x42e01f)));
+        assert_eq!(chosen(&silent, 1, 0x64001f), None);
         assert_eq!(chosen(&[], 1, 0x42e01f), None);
     }
 }
