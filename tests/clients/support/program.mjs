@@ -25,6 +25,8 @@ export async function ffmpegOfPyPI() {
   return (await found).stdout.trim();
 }
 
+export const QUIET = ['-hide_banner', '-loglevel', 'error'];
+
 /** What a test picture and a tone are made from, in FFmpeg's words; `seconds` without it: as long as it runs. */
 export const PICTURE = ['-re', '-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=30'];
 export const TONE = ['-re', '-f', 'lavfi', '-i', 'sine=frequency=440:sample_rate=48000'];
@@ -32,6 +34,10 @@ export const TONE = ['-re', '-f', 'lavfi', '-i', 'sine=frequency=440:sample_rate
 export const H264 = ['-c:v', 'libx264', '-profile:v', 'baseline', '-bf', '0', '-g', '30', '-preset', 'ultrafast', '-tune', 'zerolatency', '-b:v', '600k', '-pix_fmt', 'yuv420p'];
 /** H.264 as encoders make it that were not told to leave B-frames out. */
 export const H264_WITH_B_FRAMES = ['-c:v', 'libx264', '-profile:v', 'main', '-bf', '2', '-g', '30', '-preset', 'superfast', '-b:v', '600k', '-pix_fmt', 'yuv420p'];
+/** An access unit delimiter in front of each picture. */
+export const AUD = ['-bsf:v', 'h264_metadata=aud=insert'];
+/** VP8 with a keyframe each second. */
+export const VP8 = ['-c:v', 'libvpx', '-deadline', 'realtime', '-cpu-used', '8', '-b:v', '600k', '-g', '30', '-pix_fmt', 'yuv420p'];
 export const OPUS = ['-c:a', 'libopus', '-ar', '48000', '-ac', '2'];
 
 export class Program {
@@ -52,7 +58,12 @@ export class Program {
   }
 
   static python(script, ...args) {
-    const program = new Program(PYTHON, [here(script), ...args]);
+    return Program.json(PYTHON, here(script), ...args);
+  }
+
+  /** One that says JSON objects, one a line. */
+  static json(command, ...args) {
+    const program = new Program(command, args);
     createInterface({ input: program.stdout }).on('line', (line) => program.said.push(JSON.parse(line)));
     return program;
   }

@@ -3,9 +3,8 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { MediaStreamTrack, RTCPeerConnection, RTCRtpCodecParameters, RtpPacket } from 'werift';
-import { OPUS, PICTURE, Program, TONE, ffmpegOfPyPI } from './program.mjs';
+import { OPUS, PICTURE, Program, QUIET, TONE, VP8, ffmpegOfPyPI } from './program.mjs';
 
-const VP8 = ['-c:v', 'libvpx', '-deadline', 'realtime', '-cpu-used', '8', '-b:v', '600k', '-g', '30', '-pix_fmt', 'yuv420p'];
 const codecs = {
   audio: [new RTCRtpCodecParameters({ mimeType: 'audio/opus', clockRate: 48_000, channels: 2 })],
   video: [new RTCRtpCodecParameters({ mimeType: 'video/VP8', clockRate: 90_000, rtcpFeedback: [{ type: 'nack' }, { type: 'nack', parameter: 'pli' }] })],
@@ -56,7 +55,7 @@ export class Publisher extends Peer {
       socket.on('message', (packet) => {
         if (this.state === 'connected') tracks[kind].writeRtp(RtpPacket.deSerialize(packet));
       });
-      const args = ['-hide_banner', '-loglevel', 'error', ...source, '-f', 'rtp', `rtp://127.0.0.1:${socket.address().port}?pkt_size=1200`];
+      const args = [...QUIET, ...source, '-f', 'rtp', `rtp://127.0.0.1:${socket.address().port}?pkt_size=1200`];
       this.#encoders.push(new Program(ffmpeg, args, { stdin: 'ignore' }));
     }
   }
