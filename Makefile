@@ -29,8 +29,10 @@ CLIENT_TESTS ?= $(wildcard tests/clients/*.test.mjs)
 BROWSER_MODULES := tests/browser/node_modules/.package-lock.json
 CLIENT_MODULES := tests/clients/node_modules/.package-lock.json
 CLIENT_VENV := tests/clients/venv/pyvenv.cfg
+PION := tests/clients/pion/bin/pion
+GSTREAMER_TARGET := $(or $(CARGO_TARGET_DIR),tests/clients/gstreamer/target)
 
-.PHONY: help run test test-rust test-browser test-clients test-operate minute impaired joins check audit bench instructions fuzz clean
+.PHONY: help run test test-rust test-browser test-clients test-gstreamer test-operate minute impaired joins check audit bench instructions fuzz clean
 
 help: ## list what there is to do
 	@echo 'onair: a WebRTC broadcast server'
@@ -61,10 +63,10 @@ test-browser: $(BROWSER_MODULES) ## run the browser tests alone; some with BROWS
 	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) ONAIR_VIEWERS=$(abspath $(TARGET)/debug/examples/viewers) \
 		node --test --test-concurrency=1 --test-reporter=spec $(BROWSER_TESTS)
 
-test-clients: $(BROWSER_MODULES) $(CLIENT_MODULES) $(CLIENT_VENV) ## run the tests with WHIP and WHEP clients alone
+test-clients: $(BROWSER_MODULES) $(CLIENT_MODULES) $(CLIENT_VENV) $(PION) ## run the tests with WHIP and WHEP clients alone
 	@test -n '$(CLIENT_TESTS)' || { echo 'tests/clients holds no tests' >&2; exit 1; }
 	cargo test --locked --no-run
-	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) \
+	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) ONAIR_PION=$(abspath $(PION)) \
 		node --test --test-concurrency=1 --test-reporter=spec $(CLIENT_TESTS)
 
 # With OPERATE_REPORT=FILE each query and what it found is written there.
@@ -72,6 +74,14 @@ test-operate: $(BROWSER_MODULES) ## run the tests with a real Prometheus, its ru
 	cargo test --locked --no-run
 	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) \
 		node --test --test-concurrency=1 --test-reporter=spec $(OPERATE_TESTS)
+
+# Not part of `make test`: its elements are some 350 crates, which build for two minutes and more.
+test-gstreamer: $(BROWSER_MODULES) $(CLIENT_MODULES) $(CLIENT_VENV) ## build GStreamer's WHIP and WHEP elements, and test with them
+	@scripts/need gstreamer
+	cargo build --locked --manifest-path tests/clients/gstreamer/Cargo.toml --target-dir $(GSTREAMER_TARGET)
+	cargo test --locked --no-run
+	ONAIR_BIN=$(abspath $(TARGET)/debug/onair) ONAIR_GSTREAMER=$(abspath $(GSTREAMER_TARGET)/debug/onair-gstreamer) \
+		node --test --test-reporter=spec tests/clients/gstreamer.mjs
 
 # The viewers are built as for the tests, with the server's release build left as it is.
 minute: $(BROWSER_MODULES) ## let ten viewers watch 720p for a minute, and look at its recording
@@ -108,11 +118,17 @@ $(CLIENT_VENV): tests/clients/requirements.txt
 	tests/clients/venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r $<
 	@touch $@
 
+# Pion as Debian packages it: its Go packages lie in a GOPATH, and nothing is downloaded.
+$(PION): tests/clients/pion/src/pion/main.go tests/clients/pion/src/pion/go.mod
+	@scripts/need test
+	GO111MODULE=off GOFLAGS= GOPATH=$(abspath tests/clients/pion):/usr/share/gocode go build -o $@ pion
+
 check: ## check form, lints, documentation, dependencies and house rules
 	@scripts/need check
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo fmt --check --manifest-path benches/instructions/Cargo.toml
+	cargo fmt --check --manifest-path tests/clients/gstreamer/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 	cargo deny --locked --log-level error check bans licenses sources
@@ -145,4 +161,4 @@ fuzz: ## run each fuzz target for FUZZ_SECONDS (60); some with FUZZ_TARGETS="sdp
 
 clean: ## remove what was built, never recordings
 	cargo clean
-	rm -rf fuzz/target fuzz/found tests/browser/node_modules tests/clients/node_modules tests/clients/venv
+	rm -rf fuzz/target fuzz/found tests/browser/node_modules tests/clients/node_modules tests/clients/venv tests/clients/pion/bin tests/clients/gstreamer/target
