@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::hub::io::{Command, Door, MediaPacket, Notice, Order, RecordingId, SessionId, Snapshot, TrackInfo};
+use crate::hub::io::{
+    Command, Door, MediaPacket, Notice, Operation, OperationError, Order, RecordingId, SessionId, Snapshot, TrackInfo,
+};
 use crate::signal::{BroadcastId, Signal};
 
 /// Requests that may wait for the hub's thread.
@@ -63,6 +65,15 @@ pub enum Request {
     Close(SessionId),
     /// The server itself asks.
     Order(Order),
+    /// An operator asks something of a broadcast.
+    Operate {
+        /// Which one.
+        broadcast: BroadcastId,
+        /// What is asked.
+        operation: Operation,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Result<(), OperationError>>,
+    },
     /// The API asks.
     Snapshot(oneshot::Sender<Snapshot>),
 }
@@ -131,6 +142,8 @@ pub struct HubPort {
 pub struct NewRecording {
     /// The stretch.
     pub recording: RecordingId,
+    /// Who broadcasts.
+    pub session: SessionId,
     /// The broadcast.
     pub broadcast: BroadcastId,
     /// Its tracks, by what its publisher negotiated.
@@ -184,6 +197,21 @@ impl HubHandle {
     /// [`HandleError`]; the order was not taken.
     pub fn order(&self, order: Order) -> Result<(), HandleError> {
         self.send(Request::Order(order))
+    }
+
+    /// Does what an operator asks of a broadcast: it was done, or was not.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError`]; it may have been done all the same where that is [`HandleError::Stopped`].
+    pub async fn operate(
+        &self,
+        broadcast: BroadcastId,
+        operation: Operation,
+    ) -> Result<Result<(), OperationError>, HandleError> {
+        let (reply, outcome) = oneshot::channel();
+        self.send(Request::Operate { broadcast, operation, reply })?;
+        outcome.await.map_err(|_| HandleError::Stopped)
     }
 
     /// What is live, and the counters.

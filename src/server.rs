@@ -29,7 +29,7 @@ use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::addresses::interface_addresses;
 use crate::net::driver::Driver;
-use crate::record::{Recorder, RecorderConfig, Retention};
+use crate::record::{Growing, Recorder, RecorderConfig, Retention};
 use crate::rtp::codec::CodecSet;
 use crate::rtp::ntp::WallClock;
 
@@ -111,6 +111,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
     // ---- recorder ----------------------------------------------------------------------------------------------------
     // It tells the hub by itself what it can record.
+    let growing = Growing::default();
     let recorder = match config.record {
         RecordMode::All => {
             let recorder_config = RecorderConfig {
@@ -121,6 +122,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                     keep: config.record_keep.map(Span::duration),
                     max_bytes: config.record_max_size.map(Size::bytes),
                 },
+                growing: growing.clone(),
             };
             Some(Recorder::start(recorder_config, handle.clone(), new_recordings).await?)
         }
@@ -146,6 +148,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tls: tls.is_some(),
         allowed_origins: config.allow_origin.clone(),
         record_dir: config.record_dir.clone(),
+        growing,
         ice_servers: ice_servers(&config),
         policy: policy.clone(),
     };

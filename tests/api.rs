@@ -13,6 +13,8 @@ mod wire;
 
 #[path = "api/events.rs"]
 mod events;
+#[path = "api/operators.rs"]
+mod operators;
 
 const SDP: (&str, &str) = ("Content-Type", "application/sdp");
 const FRAGMENT: (&str, &str) = ("Content-Type", "application/trickle-ice-sdpfrag");

@@ -34,6 +34,8 @@ mod lips;
 mod notices;
 #[path = "hub/offers.rs"]
 mod offers;
+#[path = "hub/operators.rs"]
+mod operators;
 #[path = "hub/oracle.rs"]
 mod oracle;
 #[path = "hub/out_of_turn.rs"]

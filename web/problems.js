@@ -39,12 +39,13 @@ export function captureProblem(error, { source, video, audio, missing }) {
 }
 
 /** An `error` of the server, or a failed request. */
-export function serverProblem({ code, message, broadcast }) {
+export function serverProblem({ code, message, broadcast, fatal }) {
   const say = (title, advice) => problem(code, title, advice, message);
   switch (code) {
     case 'name-taken':
       return say('This broadcast was taken over.', 'Someone (perhaps you, in another tab) started a broadcast under the same room and name. To take it back, start again; to keep both, choose another name.');
     case 'unauthorized':
+      if (fatal) return say('This broadcast was ended by an operator.', 'Ask whoever runs the server before you start it again.');
       return say('The server does not allow this.', 'You need a token that is valid for this room and name. Ask whoever runs the server, and enter it here.');
     case 'bad-name':
       return say('The server does not take this room or name.', NAME_RULE);

@@ -85,8 +85,7 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
 /// `GET /api/recordings`.
 pub async fn recordings(State(state): State<AppState>, Caller(permit): Caller) -> Result<Response, Problem> {
     let dir = state.record_dir().to_owned();
-    let turn = tokio::time::timeout(LISTING_DEADLINE, state.listing_turn()).await;
-    let turn = turn.map_err(|_| Problem::signaling(ErrorCode::TooMany, "too many ask for the recordings at once"))?;
+    let turn = turn_at_disk(&state).await?;
     // The turn goes with the reading, which goes on when the client has hung up.
     // What may not be seen takes no place of the longest list either.
     let read = move || (record::list(&dir, |broadcast| permit.may(Right::Recordings, broadcast)), turn).0;
@@ -101,6 +100,16 @@ pub async fn recordings(State(state): State<AppState>, Caller(permit): Caller) -
         }
     };
     Ok((NO_STORE, Json(recordings)).into_response())
+}
+
+/// A turn to read the recordings' directory, for as long as it is held.
+///
+/// # Errors
+///
+/// 503 where too many wait.
+pub async fn turn_at_disk(state: &AppState) -> Result<impl Send + use<>, Problem> {
+    let turn = tokio::time::timeout(LISTING_DEADLINE, state.listing_turn()).await;
+    turn.map_err(|_| Problem::signaling(ErrorCode::TooMany, "too many ask for the recordings at once"))
 }
 
 /// What a browser's `RTCPeerConnection` takes.

@@ -139,6 +139,7 @@ mod tests {
             tls: false,
             allowed_origins: Vec::new(),
             record_dir: "nowhere".into(),
+            growing: Default::default(),
             ice_servers: IceServers::default(),
             policy: PolicyCell::new(Policy::parse(rules).unwrap()),
         };

@@ -24,6 +24,7 @@ mod events;
 mod gate;
 mod handshake;
 mod offer;
+mod operate;
 mod recordings;
 mod resource;
 mod stop;

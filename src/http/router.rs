@@ -8,11 +8,11 @@ use axum::http::HeaderValue;
 use axum::http::header::X_CONTENT_TYPE_OPTIONS;
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 
 use super::problem;
 use super::state::AppState;
-use super::{api, assets, cors, events, offer, recordings, whep, whip, ws};
+use super::{api, assets, cors, events, offer, operate, recordings, whep, whip, ws};
 
 /// All doors.
 pub fn router(state: AppState) -> Router {
@@ -23,7 +23,10 @@ pub fn router(state: AppState) -> Router {
         .route("/whep/{room}/{user}", post(whep::play).get(offer::endpoint_get).options(whep::options))
         .route("/whep/{room}/{user}/{resource}", resource(patch(whep::patch).delete(whep::delete).get(whep::get)))
         .route("/api/broadcasts", get(api::broadcasts))
+        .route("/api/broadcasts/{room}/{user}", delete(operate::kick))
+        .route("/api/broadcasts/{room}/{user}/recording", delete(operate::stop_recording))
         .route("/api/recordings", get(api::recordings))
+        .route("/api/recordings/{room}/{user}/{file}", delete(operate::remove_recording))
         .route("/api/ice-servers", get(api::ice_servers))
         .route("/api/events", get(events::events))
         .layer(from_fn_with_state(state.clone(), cors::guard));

@@ -15,6 +15,7 @@ use super::origin::AllowedOrigin;
 use super::policy::PolicyCell;
 use super::resource::ResourceTable;
 use crate::handle::HubHandle;
+use crate::record::Growing;
 
 /// Listings of the recordings that read the disk at a time.
 const LISTINGS_MAX: usize = 2;
@@ -34,6 +35,8 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<AllowedOrigin>,
     /// Where the recordings lie.
     pub record_dir: PathBuf,
+    /// Which of them are not finished.
+    pub growing: Growing,
     /// The STUN and TURN servers that clients are told.
     pub ice_servers: IceServers,
     /// Who may do what.
@@ -111,6 +114,12 @@ impl AppState {
     #[must_use]
     pub fn record_dir(&self) -> &Path {
         &self.0.config.record_dir
+    }
+
+    /// Which recordings are not finished.
+    #[must_use]
+    pub fn growing(&self) -> &Growing {
+        &self.0.config.growing
     }
 
     /// The STUN and TURN servers that clients are told.

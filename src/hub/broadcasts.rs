@@ -180,8 +180,8 @@ pub struct Broadcast {
     pub viewers_told: usize,
     /// Its recording.
     pub recording: Option<RecordingId>,
-    /// Whether a file is being written.
-    pub recording_runs: bool,
+    /// The file that is being written.
+    pub recording_file: Option<String>,
     /// When video came last.
     pub video_at: Option<Instant>,
     /// When it is brought up to date next.
@@ -205,7 +205,7 @@ impl Broadcast {
             viewers: BTreeSet::new(),
             viewers_told: 0,
             recording: None,
-            recording_runs: false,
+            recording_file: None,
             video_at: None,
             tick_at: now + BROADCAST_TICK,
             bytes: 0,

@@ -138,8 +138,30 @@ pub enum Order {
         /// What went wrong.
         error: Option<String>,
     },
+    /// The recorder has told all that it will tell of a recording.
+    RecordingOver(RecordingId),
     /// The server stops: every peer is closed and told.
     Shutdown,
+}
+
+/// What operators may do to a live broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// End it, and tell its broadcaster not to begin again by itself.
+    Kick,
+    /// End its recording. It is recorded again when it comes back.
+    StopRecording,
+}
+
+/// Why it was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OperationError {
+    /// There is no such broadcast.
+    #[error("there is no such broadcast now")]
+    NotLive,
+    /// Nothing is being recorded.
+    #[error("it is not being recorded")]
+    NotRecording,
 }
 
 /// One stretch of a broadcast as its recorder sees it, from its first packet to its publisher's end.
@@ -155,7 +177,16 @@ pub enum Event {
     /// is gone. A WebSocket may begin again.
     Ended(SessionId),
     /// A broadcast went live and is to be recorded; its packets follow.
-    RecordingStarted(RecordingId, BroadcastId, Vec<TrackInfo>),
+    RecordingStarted {
+        /// The stretch.
+        recording: RecordingId,
+        /// Who broadcasts.
+        session: SessionId,
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// Its tracks, as far as they are known by now.
+        tracks: Vec<TrackInfo>,
+    },
     /// One packet of a broadcast that is recorded.
     RecordingPacket(RecordingId, MediaPacket),
     /// The recording's broadcast ended; no packet follows.

@@ -10,7 +10,7 @@ use str0m::media::Mid;
 use super::Hub;
 use super::config::{DEADLINE, SILENCE_MAX};
 use super::error::Refusal;
-use super::io::{Event, News, RecordingId, SessionId};
+use super::io::{Event, News, SessionId};
 use super::keys::{BroadcastKey, PeerKey, TimerOwner};
 use super::line::Line;
 use super::peer::Peer;
@@ -19,9 +19,6 @@ use crate::egress::sink::DatagramSink;
 use crate::rtp::rtcp::write_goodbye;
 use crate::signal::message::ErrorCode;
 use crate::signal::{BroadcastId, LeaveReason, RoomId, ServerMessage};
-
-/// Recordings whose outcome may still be told to a broadcaster that has left.
-const RECORDINGS_MAX: usize = 4096;
 
 impl Hub {
     /// A session begins something only when it has nothing, and the hub has room for a handshake.
@@ -79,24 +76,15 @@ impl Hub {
         let Some(broadcast) = self.broadcasts.get_mut(key) else {
             return;
         };
+        let Some(session) = broadcast.publisher.and_then(|peer| self.peers.get(peer)).map(|peer| peer.session) else {
+            return;
+        };
         broadcast.live_since = Some(now);
         let id = broadcast.id.clone();
         let tracks = broadcast.track_infos();
-        let recordable = tracks.iter().all(|track| self.recordable.contains(track.codec));
-        let session = broadcast.publisher.and_then(|peer| self.peers.get(peer)).map(|peer| peer.session);
-        if self.config.record && recordable && self.recordings.len() < RECORDINGS_MAX {
-            self.last_recording += 1;
-            let recording = RecordingId(self.last_recording);
-            broadcast.recording = Some(recording);
-            if let Some(session) = session {
-                self.recordings.insert(recording, (session, id.clone()));
-            }
-            self.events.push_back(Event::RecordingStarted(recording, id.clone(), tracks.clone()));
-        }
-        tracing::info!(session = session.map(|session| session.0), broadcast = %id, "live");
-        if let Some(session) = session {
-            self.notify(id.clone(), News::Connected { session, tracks });
-        }
+        tracing::info!(session = session.0, broadcast = %id, "live");
+        self.begin_recording(key, session, &tracks);
+        self.notify(id.clone(), News::Connected { session, tracks });
         for peer in self.rooms.subscribers(&id.room) {
             self.tell(peer, &id, |broadcast| ServerMessage::BroadcasterConnected { broadcast });
             if let Some(subscriber) = self.peers.get_mut(peer).and_then(Peer::subscriber_mut) {
@@ -131,10 +119,6 @@ impl Hub {
         self.park(orphans);
         if let Some(recording) = broadcast.recording {
             self.events.push_back(Event::RecordingEnded(recording));
-            // While a file is being written, its outcome is still to be told.
-            if !broadcast.recording_runs {
-                self.recordings.remove(&recording);
-            }
         }
         let id = broadcast.id;
         tracing::info!(broadcast = %id, ?reason, "broadcast ended");

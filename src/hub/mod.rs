@@ -37,6 +37,7 @@ mod feedback;
 mod forward;
 mod ice_restart;
 mod lives;
+mod operate;
 mod publish;
 mod recordings;
 mod relay;
@@ -226,6 +227,9 @@ impl Hub {
             Order::Recordable(codecs) => self.recordable = codecs,
             Order::Keyframe(recording) => self.keyframe_for_recording(now, recording),
             Order::Recording { recording, state, file, error } => self.tell_recording(recording, state, file, error),
+            Order::RecordingOver(recording) => {
+                self.recordings.remove(&recording);
+            }
             Order::Shutdown => self.shutdown(now),
         }
     }
@@ -287,7 +291,7 @@ impl Hub {
                 tracks: broadcast.track_infos(),
                 viewers: broadcast.viewers.len(),
                 bitrate_bps: broadcast.bitrate_bps,
-                recording: broadcast.recording_runs,
+                recording: broadcast.recording_file.is_some(),
                 b_frames: broadcast.track(TrackKind::Video).is_some_and(|track| track.has_b_frames),
             })
             .collect();

@@ -357,6 +357,10 @@ impl Turn {
             Request::Close(session) => self.close(now, session),
             Request::Order(Order::Shutdown) => self.stop(now),
             Request::Order(order) => self.hub.handle_order(now, SessionId(0), order),
+            Request::Operate { broadcast, operation, reply } => {
+                // Who asked may have given up.
+                let _ = reply.send(self.hub.operate(now, &broadcast, operation));
+            }
             Request::Snapshot(reply) => {
                 // Who asked may have given up.
                 let _ = reply.send(self.hub.snapshot(now));

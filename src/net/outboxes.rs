@@ -77,16 +77,18 @@ impl Outboxes {
                 }
                 Some(session)
             }
-            Event::RecordingStarted(recording, broadcast, tracks) => {
+            Event::RecordingStarted { recording, session, broadcast, tracks } => {
                 let (sender, packets) = mpsc::channel(RECORDING_PACKETS_MAX);
                 let dropped = Arc::new(AtomicU64::new(0));
                 let queue = PacketQueue { packets: sender, dropped: Arc::clone(&dropped) };
-                let new = NewRecording { recording, broadcast, tracks, packets, dropped };
+                let new = NewRecording { recording, session, broadcast, tracks, packets, dropped };
                 match self.new_recordings.try_send(new) {
                     Ok(()) => {
                         self.recordings.insert(recording, queue);
                     }
-                    Err(error) => tracing::error!(%error, "a broadcast is not recorded: the recorder does not respond"),
+                    Err(error) => {
+                        tracing::error!(session = session.0, %error, "a broadcast is not recorded: the recorder does not respond");
+                    }
                 }
                 None
             }

@@ -15,10 +15,11 @@ use super::counters::Counters;
 use super::ffmpeg::FfmpegError;
 use super::files::RecordingPath;
 use super::finish::{FinishError, complete};
+use super::growing::Growing;
 use super::retention::Retention;
 use super::segment::{Ending, Segment};
 use crate::handle::HubHandle;
-use crate::hub::io::{Order, RecordingId};
+use crate::hub::io::{Order, RecordingId, SessionId};
 use crate::rtp::codec::{Codec, CodecSet};
 use crate::signal::BroadcastId;
 use crate::signal::message::RecordingState;
@@ -37,6 +38,8 @@ pub struct RecorderConfig {
     pub min_free_bytes: u64,
     /// What is kept of what was recorded.
     pub retention: Retention,
+    /// Where those are told that are being written.
+    pub growing: Growing,
 }
 
 /// Held by each task that must end before the recorder has.
@@ -46,6 +49,17 @@ pub type Token = mpsc::Sender<()>;
 pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A recorder that is gone has stopped.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// What is recorded.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// By what number hub and recorder speak of it.
+    pub recording: RecordingId,
+    /// Who broadcasts, for the log.
+    pub session: SessionId,
+    /// The broadcast.
+    pub broadcast: BroadcastId,
 }
 
 /// What sessions share.
@@ -130,7 +144,8 @@ impl Desk {
         let path = path.map_err(FfmpegError::File)?;
         let reserved = path.clone();
         let counters = Arc::clone(&self.counters);
-        let begun = Segment::begin(&self.config.ffmpeg, path, streams, begin_ns, permit, counters).await;
+        let growth = self.config.growing.begin(path.name());
+        let begun = Segment::begin(&self.config.ffmpeg, path, growth, streams, begin_ns, permit, counters).await;
         if begun.is_err() {
             // It may hold the beginning of a file that no one will continue.
             let _ = reserved.remove_part();
@@ -139,15 +154,8 @@ impl Desk {
     }
 
     /// Waits for a file's ffmpeg, completes the file, and tells how it went.
-    pub async fn finish(
-        &self,
-        _token: &Token,
-        recording: RecordingId,
-        broadcast: &BroadcastId,
-        segment: Segment,
-        failure: Option<FfmpegError>,
-    ) {
-        let Ending { mut process, input, path, largest, permit } = segment.end();
+    pub async fn finish(&self, _token: &Token, subject: &Subject, segment: Segment, failure: Option<FfmpegError>) {
+        let Ending { mut process, input, path, growth: _growth, largest, permit } = segment.end();
         let ended = process.ended_within(END_MAX).await;
         drop((input, permit));
         self.counters.ended.add(1);
@@ -163,36 +171,40 @@ impl Desk {
             Err(_) => Some(path.part_name()),
         };
         match (failure, completed) {
-            (None, Ok(())) => self.tell_finished(recording, broadcast, path.name()),
-            (Some(failure), Ok(())) => self.tell_failed(recording, broadcast, file, &failure),
-            (None, Err(error)) => self.tell_failed(recording, broadcast, file, &error.to_string()),
+            (None, Ok(())) => self.tell_finished(subject, path.name()),
+            (Some(failure), Ok(())) => self.tell_failed(subject, file, &failure),
+            (None, Err(error)) => self.tell_failed(subject, file, &error.to_string()),
             (Some(failure), Err(error)) => {
-                self.tell_failed(recording, broadcast, file, &format!("{failure}; {error}"));
+                self.tell_failed(subject, file, &format!("{failure}; {error}"));
             }
         }
     }
 
     /// Tells that a file has begun.
-    pub fn tell_started(&self, recording: RecordingId, broadcast: &BroadcastId, segment: &Segment) {
+    pub fn tell_started(&self, subject: &Subject, segment: &Segment) {
         let file = segment.path.name();
-        tracing::info!(%broadcast, %file, streams = ?segment.streams, pid = segment.pid(), "recording started");
+        let Subject { recording, session, broadcast } = subject;
+        let (session, streams) = (session.0, segment.streams);
+        tracing::info!(session, %broadcast, %file, ?streams, pid = segment.pid(), "recording started");
         self.counters.started.add(1);
-        self.tell(recording, RecordingState::Started, Some(file), None);
+        self.tell(*recording, RecordingState::Started, Some(file), None);
     }
 
     /// Tells that a file, or the whole recording, failed.
-    pub fn tell_failed(&self, recording: RecordingId, broadcast: &BroadcastId, file: Option<String>, error: &str) {
-        tracing::error!(%broadcast, file = file.as_deref(), %error, "recording failed");
+    pub fn tell_failed(&self, subject: &Subject, file: Option<String>, error: &str) {
+        let Subject { recording, session, broadcast } = subject;
+        tracing::error!(session = session.0, %broadcast, file = file.as_deref(), %error, "recording failed");
         self.counters.failed.add(1);
         // Where the directory lies is no one's business but the operator's.
         let root = format!("{}/", self.config.dir.display());
-        self.tell(recording, RecordingState::Failed, file, Some(error.replace(&root, "")));
+        self.tell(*recording, RecordingState::Failed, file, Some(error.replace(&root, "")));
     }
 
-    fn tell_finished(&self, recording: RecordingId, broadcast: &BroadcastId, file: String) {
-        tracing::info!(%broadcast, %file, "recording finished");
+    fn tell_finished(&self, subject: &Subject, file: String) {
+        let Subject { recording, session, broadcast } = subject;
+        tracing::info!(session = session.0, %broadcast, %file, "recording finished");
         self.counters.finished.add(1);
-        self.tell(recording, RecordingState::Finished, Some(file), None);
+        self.tell(*recording, RecordingState::Finished, Some(file), None);
     }
 
     fn tell(&self, recording: RecordingId, state: RecordingState, file: Option<String>, error: Option<String>) {

@@ -53,7 +53,8 @@ impl RecordingPath {
     /// Where the directory or the file cannot be created.
     pub fn reserve(root: &Path, broadcast: &BroadcastId, now: OffsetDateTime) -> io::Result<Self> {
         let directory = format!("{}/{}", broadcast.room, broadcast.user);
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(root.join(&directory))?;
+        let create = || fs::DirBuilder::new().recursive(true).mode(0o755).create(root.join(&directory));
+        create()?;
         let stamp = now.to_offset(time::UtcOffset::UTC).format(STAMP).map_err(io::Error::other)?;
         for number in 1..=SAME_SECOND_MAX {
             let stem = match number {
@@ -67,6 +68,8 @@ impl RecordingPath {
             match OpenOptions::new().write(true).create_new(true).open(path.part()) {
                 Ok(_) => return Ok(path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // Its last file was removed just now, and it with that. The next number is as good.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => create()?,
                 Err(error) => return Err(error),
             }
         }

@@ -207,6 +207,7 @@ async fn complete_one(desk: &Desk, path: &RecordingPath) {
         }
     });
     let file = path.name();
+    let _growth = desk.config.growing.begin(file.clone());
     if ended.await.is_err() {
         tracing::warn!(%file, "an unfinished recording is still written to by another process: it is left alone");
         return;

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 
 use super::files::{FINAL, PART, began, find};
+use super::removal::prune;
 
 /// How often the directory is looked through.
 pub const INTERVAL: Duration = Duration::from_secs(60);
@@ -82,10 +83,12 @@ pub fn sweep(root: &Path, retention: Retention, now: SystemTime) -> io::Result<V
 
 fn remove(root: &Path, removed: &Removed) -> bool {
     let result = fs::remove_file(root.join(&removed.name));
-    if let Err(error) = &result
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, file = %removed.name, "a recording that is not to be kept cannot be removed");
+    match &result {
+        Ok(()) => prune(root, &removed.name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(%error, file = %removed.name, "a recording that is not to be kept cannot be removed");
+        }
     }
     result.is_ok()
 }

@@ -16,6 +16,7 @@ use super::feed::Feed;
 use super::ffmpeg::{Exit, FfmpegError, Input, Process};
 use super::files::RecordingPath;
 use super::fit::area;
+use super::growing::Growth;
 use super::picture::Picture;
 use crate::hub::io::MediaPacket;
 use crate::rtp::codec::TrackKind;
@@ -30,6 +31,7 @@ pub struct Segment {
     pub streams: Streams,
     /// Its paths.
     pub path: RecordingPath,
+    growth: Growth,
     /// Where it begins on the broadcast's timeline.
     pub begin_ns: i64,
     latest_ns: i64,
@@ -51,6 +53,8 @@ pub struct Ending {
     pub input: Input,
     /// Its paths.
     pub path: RecordingPath,
+    /// Says that it is not finished yet.
+    pub growth: Growth,
     /// The largest size of a picture that was copied.
     pub largest: Option<(u16, u16)>,
     /// The right to transcode.
@@ -66,6 +70,7 @@ impl Segment {
     pub async fn begin(
         ffmpeg: &Path,
         path: RecordingPath,
+        growth: Growth,
         streams: Streams,
         begin_ns: i64,
         permit: Option<OwnedSemaphorePermit>,
@@ -81,6 +86,7 @@ impl Segment {
         Ok(Self {
             streams,
             path,
+            growth,
             begin_ns,
             latest_ns,
             largest: None,
@@ -160,6 +166,7 @@ impl Segment {
             process: self.process,
             input: self.feed.end(),
             path: self.path,
+            growth: self.growth,
             largest: self.largest,
             permit: self.permit,
         }

@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::command::Streams;
-use super::desk::{Desk, Token, stopped};
+use super::desk::{Desk, Subject, Token, stopped};
 use super::ffmpeg::{Exit, FfmpegError};
 use super::fit::{Fit, area, fits};
 use super::intake::Intake;
@@ -27,9 +28,8 @@ use super::picture::Picture;
 use super::segment::Segment;
 use super::timeline::{Placed, Unit};
 use crate::handle::NewRecording;
-use crate::hub::io::{MediaPacket, Order, RecordingId};
+use crate::hub::io::{MediaPacket, Order};
 use crate::rtp::codec::{Codec, TrackKind};
-use crate::signal::BroadcastId;
 
 /// How often the session looks whether something is due while no packets come.
 const TICK: Duration = Duration::from_millis(100);
@@ -83,8 +83,9 @@ struct Opening {
 pub struct Session {
     desk: Arc<Desk>,
     token: Token,
-    recording: RecordingId,
-    broadcast: BroadcastId,
+    subject: Subject,
+    /// Files that are being completed.
+    finishing: JoinSet<()>,
     has_video: bool,
     has_audio: bool,
     intake: Intake,
@@ -110,8 +111,8 @@ impl Session {
         let mut session = Self {
             desk,
             token,
-            recording: new.recording,
-            broadcast: new.broadcast,
+            subject: Subject { recording: new.recording, session: new.session, broadcast: new.broadcast },
+            finishing: JoinSet::new(),
             has_video,
             has_audio,
             intake: Intake::new(new.tracks.len()),
@@ -127,9 +128,12 @@ impl Session {
             dropped: 0,
         };
         session.work(new.packets).await;
+        while session.finishing.join_next().await.is_some() {}
+        session.desk.order(Order::RecordingOver(session.subject.recording));
         let dropped = new.dropped.load(std::sync::atomic::Ordering::Relaxed);
         if dropped > 0 {
-            tracing::warn!(broadcast = %session.broadcast, dropped, "the recorder did not keep up and lost packets");
+            let Subject { session: whose, broadcast, .. } = &session.subject;
+            tracing::warn!(session = whose.0, %broadcast, dropped, "the recorder did not keep up and lost packets");
             session.desk.counters.packets_dropped.add(dropped);
         }
     }
@@ -170,6 +174,7 @@ impl Session {
     }
 
     async fn tick(&mut self) {
+        while self.finishing.try_join_next().is_some() {}
         let (now, mut placed) = (Instant::now(), Vec::new());
         self.intake.tick(now, &mut placed);
         self.write_all(placed).await;
@@ -341,15 +346,15 @@ impl Session {
         self.not_before_ns = begin_ns.saturating_add(FILES_APART_NS);
         self.needs_keyframe = false;
         self.sound_since_ns = None;
-        match self.desk.begin(&self.broadcast, streams, begin_ns, permit).await {
+        match self.desk.begin(&self.subject.broadcast, streams, begin_ns, permit).await {
             Ok(mut segment) => {
-                self.desk.tell_started(self.recording, &self.broadcast, &segment);
+                self.desk.tell_started(&self.subject, &segment);
                 segment.wait_with(&self.sound);
                 self.segment = Some(segment);
             }
             Err(error) => {
                 self.back_off(begin_ns, begin_ns);
-                self.desk.tell_failed(self.recording, &self.broadcast, None, &error.to_string());
+                self.desk.tell_failed(&self.subject, None, &error.to_string());
             }
         }
     }
@@ -366,7 +371,7 @@ impl Session {
             Err(refusal) => {
                 self.not_before_ns = begin_ns.saturating_add(REFUSED_PAUSE_NS);
                 if self.refused.replace(codec) != Some(codec) {
-                    self.desk.tell_failed(self.recording, &self.broadcast, None, &refusal);
+                    self.desk.tell_failed(&self.subject, None, &refusal);
                 }
                 None
             }
@@ -376,9 +381,7 @@ impl Session {
     /// Ends the file in good order.
     fn close(&mut self) {
         if let Some(segment) = self.segment.take() {
-            let (desk, token) = (Arc::clone(&self.desk), self.token.clone());
-            let (recording, broadcast) = (self.recording, self.broadcast.clone());
-            tokio::spawn(async move { desk.finish(&token, recording, &broadcast, segment, None).await });
+            self.finish(segment, None);
         }
     }
 
@@ -389,9 +392,12 @@ impl Session {
         };
         let now_ns = segment.latest_ns();
         self.back_off(segment.begin_ns, now_ns);
-        let (desk, token) = (Arc::clone(&self.desk), self.token.clone());
-        let (recording, broadcast) = (self.recording, self.broadcast.clone());
-        tokio::spawn(async move { desk.finish(&token, recording, &broadcast, segment, Some(error)).await });
+        self.finish(segment, Some(error));
+    }
+
+    fn finish(&mut self, segment: Segment, failure: Option<FfmpegError>) {
+        let (desk, token, subject) = (Arc::clone(&self.desk), self.token.clone(), self.subject.clone());
+        self.finishing.spawn(async move { desk.finish(&token, &subject, segment, failure).await });
     }
 
     fn back_off(&mut self, begin_ns: i64, now_ns: i64) {
@@ -401,7 +407,8 @@ impl Session {
         self.not_before_ns = now_ns.saturating_add(pause_ns);
         self.needs_keyframe = true;
         if self.failures >= FAILURES_MAX {
-            tracing::error!(broadcast = %self.broadcast, "ffmpeg failed too often: the broadcast is no longer recorded");
+            let Subject { session, broadcast, .. } = &self.subject;
+            tracing::error!(session = session.0, %broadcast, "ffmpeg failed too often: the broadcast is no longer recorded");
         }
     }
 
@@ -411,7 +418,7 @@ impl Session {
         let is_due = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_INTERVAL);
         if self.intake.has_video() && can_record && needs_one && is_due {
             self.asked = Some(now);
-            self.desk.order(Order::Keyframe(self.recording));
+            self.desk.order(Order::Keyframe(self.subject.recording));
         }
     }
 }

@@ -231,6 +231,18 @@ async fn each_token_opens_the_doors_it_is_for_and_no_other() {
             }
             let metrics = ask(&server, "GET", "/metrics", row, in_query, "").await;
             assert_eq!(metrics.status, if row.operate { 200 } else { refused(row) }, "{token:?}");
+            for path in [
+                "/api/broadcasts/stage/ada",
+                "/api/broadcasts/stage/ada/recording",
+                "/api/recordings/stage/ada/20260102-030406.mp4",
+            ] {
+                let done = ask(&server, "DELETE", path, row, in_query, "").await;
+                assert_eq!(done.status, if row.operate { 404 } else { refused(row) }, "{token:?} {path}: {done:?}");
+            }
+            if !row.operate {
+                let there = ask(&server, "DELETE", "/api/recordings/stage/ada/20260102-030405.mp4", row, in_query, "");
+                assert_eq!(there.await.status, refused(row), "the same of what is there: {token:?}");
+            }
             let list = ask(&server, "GET", "/api/recordings", row, in_query, "").await;
             assert_eq!(list.status, if row.unknown { 401 } else { 200 }, "{token:?}");
             assert_eq!(list.text().contains("stage/ada"), row.recordings, "{token:?}: {list:?}");

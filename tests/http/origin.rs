@@ -10,12 +10,15 @@ const HANDSHAKE: [(&str, &str); 4] = [
 ];
 
 /// Each guarded door, and what it answers to a plain request that passes.
-const DOORS: [(&str, &str, u16); 8] = [
+const DOORS: [(&str, &str, u16); 11] = [
     ("GET", "/ws", 426),
     ("GET", "/api/broadcasts", 200),
     ("GET", "/api/recordings", 200),
     // As GET, but that it ends.
     ("HEAD", "/api/events", 200),
+    ("DELETE", "/api/broadcasts/r/u", 404),
+    ("DELETE", "/api/broadcasts/r/u/recording", 404),
+    ("DELETE", "/api/recordings/r/u/20260102-030405.mp4", 404),
     ("POST", "/whip/r/u", 415),
     ("POST", "/whep/r/u", 415),
     ("DELETE", "/whip/r/u/0123456789abcdef0123456789abcdef", 404),

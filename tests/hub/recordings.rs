@@ -61,6 +61,8 @@ fn the_broadcaster_hears_how_its_recording_fares_also_after_it_left() {
         sim.run_for(secs(1));
         outcome(&mut sim, recording, RecordingState::Finished);
         assert_eq!(sim.story(publisher), ["registered", "recording started", "unregistered", "recording finished"]);
+        assert_eq!(sim.hub.sizes(), [0, 1, 0, 1, 0, 0]);
+        sim.order(SessionId(0), Order::RecordingOver(recording));
         assert_eq!(sim.hub.sizes(), [0, 1, 0, 0, 0, 0]);
     });
 }
@@ -85,6 +87,7 @@ fn each_stint_is_a_recording_of_its_own_and_none_is_kept_in_mind() {
             if stint % 3 == 2 {
                 outcome(&mut sim, latest, RecordingState::Finished);
             }
+            sim.order(SessionId(0), Order::RecordingOver(latest));
         }
         sim.run_for(secs(1));
         assert_eq!(sim.hub.sizes(), [0; 6]);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use onair::record::list;
+use onair::record::{RemoveError, list, remove};
 use onair::rtp::codec::{Codec, TrackKind};
 use onair::signal::message::RecordingState;
 
@@ -199,6 +199,7 @@ async fn a_full_disk_is_not_written_to() {
     while let Ok(request) = port.requests.try_recv() {
         match request {
             onair::handle::Request::Order(onair::hub::io::Order::Recordable(codecs)) => recordable.push(codecs),
+            onair::handle::Request::Order(onair::hub::io::Order::RecordingOver(_)) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -226,4 +227,31 @@ async fn what_is_not_to_be_kept_goes_and_the_server_says_how_much() {
     assert!(!old.exists());
     assert!(dir.join("room/user/notes.txt").exists());
     recorder.finish(Duration::from_secs(30)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_grows_is_not_removed_and_what_is_finished_goes_with_its_directories() {
+    let config = config(&empty_dir("removal"));
+    let (dir, growing) = (config.dir.clone(), config.growing.clone());
+    let mut stage = Stage::with(config).await.unwrap();
+    let broadcast = "room/user".parse().unwrap();
+    let (recording, packets) = stage.announce("room/user", &[Codec::H264, Codec::Opus]).await;
+    feed(&packets, &sample("h264"), Instant::now()).await;
+    let started = stage.told().await;
+    assert_eq!((started.recording, started.state), (recording, RecordingState::Started));
+    let name = started.file.unwrap();
+    let file = name.strip_prefix("room/user/").unwrap();
+    let part = file.replace(".mp4", ".part.mp4");
+    assert!(matches!(remove(&dir, &growing, &broadcast, &part), Err(RemoveError::Grows)));
+    assert!(matches!(remove(&dir, &growing, &broadcast, file), Err(RemoveError::None)), "it does not stand there yet");
+    // As an operator ends it: the broadcast goes on elsewhere.
+    drop(packets);
+    let finished = stage.told().await;
+    assert_eq!((finished.state, finished.file.as_deref()), (RecordingState::Finished, Some(name.as_str())));
+    stage.until_over(recording).await;
+    assert_eq!(streams(&dir.join(&name)).len(), 2, "it can be played");
+    remove(&dir, &growing, &broadcast, file).unwrap();
+    assert!(!dir.join("room").exists());
+    // What comes next finds its place again.
+    stage.record(&sample("h264"), &[Codec::H264, Codec::Opus]).await;
 }

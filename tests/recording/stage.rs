@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onair::handle::{HubPort, NewRecording, RECORDING_PACKETS_MAX, Request, bridge};
-use onair::hub::io::{MediaPacket, Order, RecordingId, TrackInfo};
-use onair::record::{RecordError, Recorder, RecorderConfig, Retention};
+use onair::hub::io::{MediaPacket, Order, RecordingId, SessionId, TrackInfo};
+use onair::record::{Growing, RecordError, Recorder, RecorderConfig, Retention};
 use onair::rtp::codec::{Codec, CodecSet};
 use onair::signal::message::RecordingState;
 use tokio::sync::mpsc;
@@ -33,6 +33,8 @@ pub struct Stage {
     pub port: HubPort,
     pub recordable: Vec<CodecSet>,
     pub keyframes_asked: usize,
+    /// Recordings of which all was told.
+    pub over: Vec<RecordingId>,
     last_recording: u64,
 }
 
@@ -48,7 +50,13 @@ pub fn empty_dir(name: &str) -> PathBuf {
 /// A recorder without a limit, with the ffmpeg that the server's own variable names.
 pub fn config(dir: &Path) -> RecorderConfig {
     let ffmpeg = std::env::var_os("ONAIR_FFMPEG").unwrap_or_else(|| "ffmpeg".into());
-    RecorderConfig { dir: dir.to_owned(), ffmpeg: ffmpeg.into(), min_free_bytes: 0, retention: Retention::default() }
+    RecorderConfig {
+        dir: dir.to_owned(),
+        ffmpeg: ffmpeg.into(),
+        min_free_bytes: 0,
+        retention: Retention::default(),
+        growing: Growing::default(),
+    }
 }
 
 impl Stage {
@@ -61,7 +69,15 @@ impl Stage {
         let (handle, port, new_recordings) = bridge().unwrap();
         let dir = config.dir.clone();
         let recorder = Recorder::start(config, handle, new_recordings).await?;
-        Ok(Self { dir, recorder, port, recordable: Vec::new(), keyframes_asked: 0, last_recording: 0 })
+        Ok(Self {
+            dir,
+            recorder,
+            port,
+            recordable: Vec::new(),
+            keyframes_asked: 0,
+            over: Vec::new(),
+            last_recording: 0,
+        })
     }
 
     /// Announces a broadcast with these tracks.
@@ -70,8 +86,8 @@ impl Stage {
         let (sender, packets) = mpsc::channel(RECORDING_PACKETS_MAX);
         let recording = RecordingId(self.last_recording);
         let tracks = codecs.iter().map(|codec| TrackInfo { kind: codec.kind(), codec: *codec }).collect();
-        let broadcast = broadcast.parse().unwrap();
-        let new = NewRecording { recording, broadcast, tracks, packets, dropped: Arc::default() };
+        let (session, broadcast) = (SessionId(7), broadcast.parse().unwrap());
+        let new = NewRecording { recording, session, broadcast, tracks, packets, dropped: Arc::default() };
         self.port.recordings.send(new).await.unwrap();
         (recording, sender)
     }
@@ -88,7 +104,7 @@ impl Stage {
         self.recorder.finish(PATIENCE).await;
         let mut told = Vec::new();
         while let Ok(request) = self.port.requests.try_recv() {
-            told.extend(sort(request, &mut self.recordable, &mut self.keyframes_asked));
+            told.extend(sort(request, &mut self.recordable, &mut self.keyframes_asked, &mut self.over));
         }
         told
     }
@@ -117,23 +133,38 @@ impl Stage {
         file.clone()
     }
 
+    /// Waits until all was told of a recording.
+    pub async fn until_over(&mut self, recording: RecordingId) {
+        while !self.over.contains(&recording) {
+            let request = timeout(PATIENCE, self.port.requests.recv()).await.expect("it is never over");
+            let told = sort(request.unwrap(), &mut self.recordable, &mut self.keyframes_asked, &mut self.over);
+            assert_eq!(told, None);
+        }
+    }
+
     /// The next thing that the recorder tells of a file.
     pub async fn told(&mut self) -> Told {
         loop {
             let request = timeout(PATIENCE, self.port.requests.recv()).await.expect("the recorder tells nothing");
             let request = request.expect("the recorder is gone");
-            if let Some(told) = sort(request, &mut self.recordable, &mut self.keyframes_asked) {
+            if let Some(told) = sort(request, &mut self.recordable, &mut self.keyframes_asked, &mut self.over) {
                 return told;
             }
         }
     }
 }
 
-fn sort(request: Request, recordable: &mut Vec<CodecSet>, keyframes_asked: &mut usize) -> Option<Told> {
+fn sort(
+    request: Request,
+    recordable: &mut Vec<CodecSet>,
+    keyframes_asked: &mut usize,
+    over: &mut Vec<RecordingId>,
+) -> Option<Told> {
     match request {
         Request::Order(Order::Recording { recording, state, file, error }) => {
             return Some(Told { recording, state, file, error });
         }
+        Request::Order(Order::RecordingOver(recording)) => over.push(recording),
         Request::Order(Order::Keyframe(_)) => *keyframes_asked += 1,
         Request::Order(Order::Recordable(codecs)) => recordable.push(codecs),
         other => panic!("{other:?}"),

@@ -518,7 +518,7 @@ impl Simulation {
                     }
                 }
                 Event::Ended(session) => self.logs.get_mut(&session).expect("a session that was opened").ended += 1,
-                Event::RecordingStarted(recording, broadcast, _) => {
+                Event::RecordingStarted { recording, broadcast, .. } => {
                     self.recordings.insert(recording, (broadcast, 0));
                 }
                 Event::RecordingPacket(recording, _) => {

@@ -1,0 +1,78 @@
+//! What operators ask: to end a broadcast or its recording, to remove a recording.
+//!
+//! **Invariant:** nothing happens unless the caller may operate that broadcast; who may not is told nothing of it, not even
+//! whether it is there.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+
+use super::api::turn_at_disk;
+use super::caller::Caller;
+use super::offer::broadcast_of;
+use super::problem::Problem;
+use super::state::AppState;
+use crate::access::Right;
+use crate::hub::io::{Operation, OperationError};
+use crate::record::{self, RemoveError};
+use crate::signal::{BroadcastId, ErrorCode};
+
+/// `DELETE /api/broadcasts/{room}/{user}`: ends the broadcast.
+pub async fn kick(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path((room, user)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    operate(&state, &caller, broadcast_of(&room, &user)?, Operation::Kick).await
+}
+
+/// `DELETE /api/broadcasts/{room}/{user}/recording`: ends its recording, and lets it go on.
+pub async fn stop_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path((room, user)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    operate(&state, &caller, broadcast_of(&room, &user)?, Operation::StopRecording).await
+}
+
+async fn operate(
+    state: &AppState,
+    caller: &Caller,
+    broadcast: BroadcastId,
+    operation: Operation,
+) -> Result<StatusCode, Problem> {
+    caller.require(Right::Operate, &broadcast)?;
+    let outcome = state.handle().operate(broadcast, operation).await?;
+    outcome.map(|()| StatusCode::NO_CONTENT).map_err(|error| match error {
+        OperationError::NotLive => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
+        OperationError::NotRecording => Problem::signaling(ErrorCode::BadState, error.to_string()),
+    })
+}
+
+/// `DELETE /api/recordings/{room}/{user}/{file}`: removes the recording.
+pub async fn remove_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path((room, user, file)): Path<(String, String, String)>,
+) -> Result<StatusCode, Problem> {
+    let none = |_| Problem::new(StatusCode::NOT_FOUND, RemoveError::None.to_string());
+    let broadcast = BroadcastId::new(room.parse().map_err(none)?, user.parse().map_err(none)?);
+    caller.require(Right::Operate, &broadcast)?;
+    let turn = turn_at_disk(&state).await?;
+    let remove = move || {
+        let removed = record::remove(state.record_dir(), state.growing(), &broadcast, &file);
+        if removed.is_ok() {
+            tracing::info!(%broadcast, file, "recording removed by an operator");
+        }
+        drop(turn);
+        removed
+    };
+    let removed = tokio::task::spawn_blocking(remove).await.map_err(std::io::Error::other);
+    removed.map_err(RemoveError::Disk).flatten().map(|()| StatusCode::NO_CONTENT).map_err(|error| match error {
+        RemoveError::None => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
+        RemoveError::Grows => Problem::signaling(ErrorCode::BadState, error.to_string()),
+        RemoveError::Disk(error) => {
+            tracing::warn!(%error, "a recording cannot be removed");
+            Problem::signaling(ErrorCode::Internal, "the recording could not be removed")
+        }
+    })
+}

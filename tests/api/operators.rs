@@ -1,0 +1,81 @@
+//! What operators do over HTTP: ending a broadcast, ending a recording, removing a file.
+
+use serde_json::json;
+
+use crate::events::Listener;
+use crate::live::{Scratch, Server};
+use crate::wire::{self, until};
+
+const FILE: &str = "/api/recordings/room/user/20260102-030405.mp4";
+
+async fn delete(server: &Server, path: &str) -> crate::live::Response {
+    server.request("DELETE", path, &[], b"").await
+}
+
+#[tokio::test]
+async fn a_kicked_encoder_loses_its_session_and_its_viewers_hear_why() {
+    let server = Server::start(&[]).await;
+    delete(&server, "/api/broadcasts/r/u").await.problem(404);
+    let mut encoder = wire::live(&server, 1, "r/u").await;
+    let mut listener = Listener::connect(&server, "").await;
+    listener.told().await;
+    delete(&server, "/api/broadcasts/r/other").await.problem(404);
+    // Nothing records here.
+    assert_eq!(delete(&server, "/api/broadcasts/r/u/recording").await.problem(409).as_deref(), Some("bad-state"));
+    let kicked = delete(&server, "/api/broadcasts/r/u").await;
+    assert_eq!((kicked.status, kicked.body.len()), (204, 0), "{kicked:?}");
+    let (name, data) = listener.told().await;
+    assert_eq!((name.as_str(), &data["reason"]), ("broadcaster-disconnected", &json!("kicked")));
+    until("DTLS is closed", &mut [&mut encoder], |wires| wires[0].client.is_closed).await;
+    server.request("DELETE", &encoder.location, &[], b"").await.problem(404);
+    assert_eq!(server.get("/api/broadcasts").await.json(), json!([]));
+    delete(&server, "/api/broadcasts/r/u").await.problem(404);
+    delete(&server, "/api/broadcasts/r/u/recording").await.problem(404);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_recording_is_removed_and_nothing_else_is() {
+    let scratch = Scratch::new();
+    for name in
+        ["room/user/20260102-030405.mp4", "room/user/notes.txt", "room/20260102-030405.mp4", "20260102-030405.mp4"]
+    {
+        scratch.write(&format!("media/{name}"), "0123456789");
+    }
+    scratch.write("media/other/user/20260102-030405-2.mp4", "0123456789");
+    scratch.write("secret.mp4", "secret");
+    std::fs::create_dir_all(scratch.path().join("media/room/user/20260102-030406.mp4")).unwrap();
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
+    let server = Server::start_with(scratch, &args, &[]).await;
+    let exists = |name: &str| server.scratch.path().join("media").join(name).exists();
+    for path in [
+        "/api/recordings/room/user/20990102-030405.mp4",
+        "/api/recordings/room/user/20260102-030406.mp4",
+        "/api/recordings/room/user/notes.txt",
+        "/api/recordings/room/..%2f/20260102-030405.mp4",
+        "/api/recordings/room/%2e%2e/20260102-030405.mp4",
+        "/api/recordings/%2e%2e/%2e%2e/20260102-030405.mp4",
+        "/api/recordings/room/user/%2e%2e%2f20260102-030405.mp4",
+        "/api/recordings/room/user/..%2f..%2f..%2fsecret.mp4",
+        "/api/recordings/room/user/20260102-030405.mp4%00",
+        "/api/recordings/room/user",
+        "/api/recordings/room/user/",
+    ] {
+        delete(&server, path).await.problem(404);
+    }
+    for method in ["GET", "POST", "PUT"] {
+        server.request(method, FILE, &[], b"").await.problem(405);
+    }
+    assert_eq!(delete(&server, FILE).await.status, 204);
+    delete(&server, FILE).await.problem(404);
+    assert!(!exists("room/user/20260102-030405.mp4"));
+    for name in
+        ["room/user/notes.txt", "room/user/20260102-030406.mp4", "room/20260102-030405.mp4", "20260102-030405.mp4"]
+    {
+        assert!(exists(name), "{name}");
+    }
+    assert_eq!(delete(&server, "/api/recordings/other/user/20260102-030405-2.mp4").await.status, 204);
+    assert!(!exists("other") && exists("room"));
+    assert_eq!(server.get("/api/recordings").await.json(), json!([]));
+    server.stop().await;
+}
