@@ -354,6 +354,16 @@ pub fn hub_samples(metrics: &HubMetrics) -> Vec<Sample> {
         Sample::gauge("onair_peers", "Peer connections, connected or not", metrics.peers),
         Sample::counter("onair_rtp_received_packets", "RTP packets from broadcasters", metrics.rtp_packets_in),
         Sample::counter("onair_rtp_received_bytes", "RTP payload bytes from broadcasters", metrics.rtp_bytes_in),
+        Sample::counter(
+            "onair_rtp_skipped_packets",
+            "RTP packets of broadcasters that had not come when a later one did; those that come late are lost no longer",
+            metrics.rtp_packets_skipped,
+        ),
+        Sample::counter(
+            "onair_rtp_late_packets",
+            "RTP packets of broadcasters that came after a later one: overtaken, or sent again",
+            metrics.rtp_packets_late,
+        ),
         Sample::counter("onair_rtp_sent_packets", "RTP packets to viewers", metrics.rtp_packets_out),
         Sample::counter("onair_rtp_sent_bytes", "RTP payload bytes to viewers", metrics.rtp_bytes_out),
         Sample::counter("onair_rtx_sent_packets", "RTP packets sent again to viewers", metrics.rtx_packets_out),

@@ -71,6 +71,21 @@ struct Latest {
     at: Instant,
 }
 
+/// Where a packet stands among those of its track that came before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It is newer than all of them.
+    Newest {
+        /// How many sequence numbers lie between it and the newest of them.
+        skipped: u64,
+    },
+    /// It was overtaken, or sent again.
+    Late,
+}
+
+/// A longer gap is no loss (`MAX_DROPOUT` of RFC 3550, A.1).
+const SKIPPED_MAX: u64 = 3_000;
+
 /// The stream that feeds a track.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
@@ -105,13 +120,19 @@ impl Track {
         }
     }
 
-    /// Takes note of a packet, and tells whether it is newer than all before it.
-    pub fn advances(&mut self, epoch: u32, sequence: u64, at: Instant) -> bool {
-        let advances = self.latest.is_none_or(|latest| (latest.epoch, latest.sequence) < (epoch, sequence));
-        if advances {
-            self.latest = Some(Latest { epoch, sequence, at });
-        }
-        advances
+    /// Takes note of a packet, and tells where it stands among those before it.
+    pub fn place(&mut self, epoch: u32, sequence: u64, at: Instant) -> Place {
+        let place = match self.latest {
+            Some(latest) if (latest.epoch, latest.sequence) >= (epoch, sequence) => return Place::Late,
+            Some(latest) if latest.epoch == epoch => match sequence - latest.sequence - 1 {
+                skipped @ 0..SKIPPED_MAX => Place::Newest { skipped },
+                // An encoder that began anew.
+                _ => Place::Newest { skipped: 0 },
+            },
+            _ => Place::Newest { skipped: 0 },
+        };
+        self.latest = Some(Latest { epoch, sequence, at });
+        place
     }
 
     /// Another source, or the same in another format, feeds it from now on, beginning with `timestamp`; returns the SSRCs

@@ -296,6 +296,10 @@ pub struct HubMetrics {
     pub rtp_packets_in: u64,
     /// Payload bytes of those.
     pub rtp_bytes_in: u64,
+    /// Packets of publishers that had not come when a later one did.
+    pub rtp_packets_skipped: u64,
+    /// Packets of publishers that came after a later one: overtaken, or sent again.
+    pub rtp_packets_late: u64,
     /// RTP packets forwarded to subscribers.
     pub rtp_packets_out: u64,
     /// Payload bytes of those.

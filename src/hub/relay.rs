@@ -9,7 +9,7 @@ use str0m::media::{Frequency, KeyframeRequestKind, MediaTime};
 use str0m::rtp::{ExtensionValues, RtpPacket};
 
 use super::Hub;
-use super::broadcasts::{Source, Track};
+use super::broadcasts::{Place, Source, Track};
 use super::io::{Event, MediaPacket, SenderReport};
 use super::keys::{BroadcastKey, PeerKey, TimerOwner};
 use super::peer::Peer;
@@ -69,7 +69,12 @@ impl Hub {
         };
         // What was retransmitted or overtaken begins no picture: who waits has been denied packets that follow it, and who
         // asked did so after it was made.
-        let is_newest = track.advances(source.epoch, media.sequence, now);
+        let place = track.place(source.epoch, media.sequence, now);
+        match place {
+            Place::Newest { skipped } => self.metrics.rtp_packets_skipped += skipped,
+            Place::Late => self.metrics.rtp_packets_late += 1,
+        }
+        let is_newest = place != Place::Late;
         let begins = track.keyframe_start.observe(codec, &media.payload, media.timestamp);
         let starts = kind == TrackKind::Audio || (begins && is_newest);
         if starts && kind == TrackKind::Video {

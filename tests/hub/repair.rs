@@ -36,6 +36,11 @@ fn video_is_whole_after_repair_on_bad_paths() {
         sim.run_for(secs(2));
         let mids = [TrackKind::Audio, TrackKind::Video].map(|kind| sim.mid(viewer, "r/u", kind).unwrap());
         assert_repaired(&sim, publisher, viewer, mids);
+        let metrics = sim.hub.snapshot(sim.now).metrics;
+        let sent: usize = sim[publisher].outgoing.iter().map(|track| track.encoder.sent.len()).sum();
+        let lost = metrics.rtp_packets_skipped - metrics.rtp_packets_late;
+        assert!(lost > 0 && metrics.rtp_packets_late > 0, "{metrics:?}");
+        assert!(sent as u64 - metrics.rtp_packets_in - lost < 10, "{sent} sent, {lost} lost, {metrics:?}");
         let mids = sim[player].mids.map(Option::unwrap);
         assert_repaired(&sim, publisher, player, mids);
     });
