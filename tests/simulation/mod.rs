@@ -134,6 +134,7 @@ pub struct Simulation {
     by_session: BTreeMap<SessionId, ClientId>,
     logs: BTreeMap<SessionId, Log>,
     batch: Batch,
+    last_notice: u64,
     last_client: usize,
     last_session: u64,
     last_request: u64,
@@ -189,6 +190,7 @@ impl Simulation {
             recordings: BTreeMap::new(),
             ended_recordings: Vec::new(),
             notices: Vec::new(),
+            last_notice: 0,
             clients: BTreeMap::new(),
             by_address: BTreeMap::new(),
             by_session: BTreeMap::new(),
@@ -391,6 +393,7 @@ impl Simulation {
         self.logs.values_mut().for_each(|log| *log = Log::default());
         self.clients.values_mut().for_each(Client::forget);
         self.network.forget(|address| self.by_address.contains_key(address));
+        self.notices = Vec::new();
         self.batch = Batch::default();
     }
 
@@ -529,7 +532,8 @@ impl Simulation {
                     self.ended_recordings.push(recording);
                 }
                 Event::Notice(notice) => {
-                    assert_eq!(notice.seq, self.notices.len() as u64 + 1);
+                    assert_eq!(notice.seq, self.last_notice + 1);
+                    self.last_notice = notice.seq;
                     self.notices.push(notice);
                 }
             }
