@@ -73,6 +73,17 @@ export class Tab {
     });
   }
 
+  /** From its next page on, it has no way but a relay. */
+  async useRelayAlone() {
+    await this.page.evaluateOnNewDocument(() => {
+      window.RTCPeerConnection = class extends RTCPeerConnection {
+        constructor(configuration) {
+          super({ ...configuration, iceTransportPolicy: 'relay' });
+        }
+      };
+    });
+  }
+
   /** The scenario will make this happen: messages that match are no failure. */
   expectErrors(...patterns) {
     this.#expected.push(...patterns);

@@ -1,4 +1,4 @@
-// Turn: a real coturn on 127.0.0.1, started as deploy/coturn.sh starts it for an onair on 127.0.0.1.
+// Turn: a real coturn, started as deploy/coturn.sh starts it for an onair on the same address.
 //
 // Invariant: it is dead when this process is, and its directory goes with it.
 
@@ -14,18 +14,19 @@ const SCRIPT = resolve(fileURLToPath(import.meta.url), '../../../../deploy/cotur
 const STARTS_MAX = 5;
 
 export class Turn {
-  port;
+  /** IP:PORT, for UDP and TCP. */
+  address;
   #child;
   #directory;
   #log = '';
   #ended = false;
 
-  /** Starts one with this secret. Port 0 is no choice for coturn, so a free one is looked for, and another if it was taken. */
-  static async start(secret) {
+  /** Starts one with this secret, on `ip`. Port 0 is no choice for coturn, so a free one is looked for, and another if it was taken. */
+  static async start(secret, ip = '127.0.0.1') {
     for (let tries = 1; ; tries += 1) {
       const turn = new Turn();
       try {
-        await turn.#start(secret, await freePort());
+        await turn.#start(secret, ip, await freePort(ip));
         return turn;
       } catch (error) {
         await turn.clear();
@@ -34,17 +35,17 @@ export class Turn {
     }
   }
 
-  async #start(secret, port) {
-    this.port = port;
+  async #start(secret, ip, port) {
+    this.address = `${ip}:${port}`;
     this.#directory = await mkdtemp(join(tmpdir(), 'onair-browser-turn-'));
     const file = (name) => join(this.#directory, name);
     const options = [
-      '--no-tls', '--no-dtls', '--listening-ip=127.0.0.1', '--relay-ip=127.0.0.1', `--listening-port=${port}`,
+      '--no-tls', '--no-dtls', `--listening-ip=${ip}`, `--relay-ip=${ip}`, `--listening-port=${port}`,
       // It would relay to no loopback address otherwise, which is right anywhere but here.
       '--allow-loopback-peers',
       `--pidfile=${file('pid')}`, `--userdb=${file('db')}`, '--verbose',
     ];
-    const env = { ...process.env, ONAIR_TURN_SECRET: secret, ONAIR_PUBLIC_IP: '127.0.0.1' };
+    const env = { ...process.env, ONAIR_TURN_SECRET: secret, ONAIR_PUBLIC_IP: ip };
     const child = spawn(SCRIPT, options, { stdio: ['ignore', 'pipe', 'pipe'], env });
     this.#child = child;
     const kill = () => child.kill('SIGKILL');
@@ -76,9 +77,9 @@ export class Turn {
 }
 
 /** One on which nobody listens by TCP at this moment. */
-async function freePort() {
+async function freePort(ip) {
   const server = createServer();
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  await new Promise((resolve) => { server.listen(0, ip, resolve); });
   const { port } = server.address();
   await new Promise((resolve) => { server.close(resolve); });
   return port;
