@@ -151,6 +151,23 @@ async fn who_has_nothing_but_tcp_publishes_and_watches_and_may_come_back_by_anot
     assert!(!log.iter().any(|line| line.contains("panic") || line.contains("ERROR")), "{log:?}");
 }
 
+#[tokio::test]
+async fn each_family_comes_by_tcp_to_one_port_for_both() {
+    let loopback = ["--http", "[::]:0", "--udp", "[::]:0", "--public-ip", "127.0.0.1", "--public-ip", "::1"];
+    let args = [&loopback[..], &["--record", "off"]].concat();
+    let mut server = Server::start_with(live::Scratch::new(), &args, &[]).await;
+    server.udp.set_ip([127, 0, 0, 1].into());
+    let mut publisher = Tcp::publish(&server, 1, "r/u").await;
+    let is_live = |clients: &[&mut Tcp]| clients[0].client.outgoing.iter().all(|track| track.encoder.sent.len() > 5);
+    until("the broadcaster sends by IPv4", &mut [&mut publisher], is_live).await;
+    server.udp.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
+    let mut viewer = Tcp::play(&server, 2, "r/u").await;
+    assert!(viewer.client.address.is_ipv6());
+    until("the viewer receives by IPv6", &mut [&mut publisher, &mut viewer], |all| all[1].client.received.len() > 50)
+        .await;
+    server.stop().await;
+}
+
 /// What is left of a connection after the server has closed it.
 async fn closed(mut stream: TcpStream) {
     let end = async { while matches!(stream.read(&mut [0; 256]).await, Ok(1..)) {} };
