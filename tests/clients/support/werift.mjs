@@ -42,12 +42,12 @@ export class Publisher extends Peer {
   #encoders = [];
   #sockets = [];
 
-  async publish(url) {
+  async publish(url, encoding = VP8) {
     const tracks = { audio: new MediaStreamTrack({ kind: 'audio' }), video: new MediaStreamTrack({ kind: 'video' }) };
     for (const track of Object.values(tracks)) this.pc.addTransceiver(track, { direction: 'sendonly' });
     await this.post(url);
     const ffmpeg = await ffmpegOfPyPI();
-    for (const [kind, source] of [['audio', [...TONE, ...OPUS]], ['video', [...PICTURE, ...VP8]]]) {
+    for (const [kind, source] of [['audio', [...TONE, ...OPUS]], ['video', [...PICTURE, ...encoding]]]) {
       const socket = createSocket('udp4');
       this.#sockets.push(socket);
       socket.bind(0, '127.0.0.1');
