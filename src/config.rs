@@ -3,6 +3,7 @@
 //! **Invariant:** a `Config` that exists holds only values that make sense, and each came from the nearest of flag,
 //! environment, file and default.
 
+mod file;
 mod values;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use crate::access::Policy;
 use crate::http::ice_url::{StunUrl, TurnUrl};
 use crate::http::origin::AllowedOrigin;
 use crate::http::turn_secret::TurnSecret;
+use crate::http::webhook::{HookConfig, WebhookSecret, WebhookUrl};
 use crate::hub::config::IceRole;
 use crate::net::addresses::PublicIp;
 
@@ -38,9 +40,6 @@ Browsers grant camera and microphone on https:// pages and on http://localhost o
 
 /// The directory of the authority that most of the web uses.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
-
-/// What a file cannot say: where it is, and to do something else than serve.
-const NOT_IN_FILE: &[&str] = &["config", "check"];
 
 /// A WebRTC broadcast server in one binary: publish, watch, record.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -190,6 +189,23 @@ pub struct Config {
     #[arg(long, env = "ONAIR_AUTH", value_name = "FILE", hide_env_values = true, help_heading = "Access")]
     pub auth: Option<PathBuf>,
 
+    /// Address of an application that is asked before anyone publishes or plays, and told of broadcasts and recordings
+    ///
+    /// It must answer with a 2xx, or the client is not let in. Like `https://example.org/onair`.
+    #[arg(long, env = "ONAIR_WEBHOOK", value_name = "URL", hide_env_values = true, help_heading = "Access")]
+    pub webhook: Option<WebhookUrl>,
+
+    /// Secret that signs what the webhook is sent: whsec_ and the base64 of 24 to 64 bytes
+    ///
+    /// Better given by environment or file: other users of this machine see command lines.
+    #[arg(long, env = "ONAIR_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = "Access")]
+    pub webhook_secret: Option<WebhookSecret>,
+
+    /// How long the webhook may take to answer
+    #[arg(long, env = "ONAIR_WEBHOOK_TIMEOUT", value_name = "TIME", default_value = "5s", hide_env_values = true)]
+    #[arg(help_heading = "Access", value_parser = values::webhook_timeout)]
+    pub webhook_timeout: Span,
+
     /// What is logged to standard error: a level, or targets with levels like info,onair::hub=debug
     #[arg(long, env = "ONAIR_LOG", value_name = "FILTER", default_value = "info", hide_env_values = true)]
     #[arg(help_heading = "Logging")]
@@ -256,7 +272,7 @@ impl Config {
         let Some(path) = config.config.clone() else { return config.checked() };
         let in_file = |reason: String| ConfigError::Bad(format!("{}: {reason}", path.display()));
         let text = std::fs::read_to_string(&path).map_err(|error| in_file(error.to_string()))?;
-        let command = with_file(command, &text).map_err(in_file)?;
+        let command = file::with_defaults(command, &text).map_err(in_file)?;
         // Flags and environment have passed once: whatever is wrong now stands in the file.
         Self::parse_with(command, &args).map_err(|error| in_file(one_line(&error)))?.checked()
     }
@@ -301,6 +317,13 @@ impl Config {
         Policy::parse_beside(&text, &beside).map_err(|error| in_file(error.to_string()))
     }
 
+    /// The webhook, if there is one.
+    #[must_use]
+    pub fn webhook(&self) -> Option<HookConfig> {
+        let (url, secret) = (self.webhook.clone()?, self.webhook_secret.clone()?);
+        Some(HookConfig { url, secret, timeout: self.webhook_timeout.duration() })
+    }
+
     fn parse_with(command: clap::Command, args: &[OsString]) -> Result<Self, clap::Error> {
         let mut matches = command.try_get_matches_from(args)?;
         Self::from_arg_matches_mut(&mut matches)
@@ -328,6 +351,9 @@ impl Config {
             _ if self.turn.is_empty() && self.turn_secret.is_some() => {
                 bad("--turn-secret: its server is missing: name it with --turn")
             }
+            _ if self.webhook.is_some() != self.webhook_secret.is_some() => {
+                bad("--webhook and --webhook-secret: give both, for what the webhook is sent is signed")
+            }
             _ => self.policy().map(|_| self),
         }
     }
@@ -344,57 +370,6 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         let empty = arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
         if empty { arg.env(Resettable::Reset) } else { arg }
     })
-}
-
-/// Makes the file's values the defaults, so that they are checked like every other value.
-fn with_file(mut command: clap::Command, text: &str) -> Result<clap::Command, String> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or(text).matches('\n').count());
-        format!("line {}: {}", line + 1, error.message())
-    })?;
-    for (key, value) in table {
-        let Some(arg) =
-            command.get_arguments().find(|arg| arg.get_long() == Some(&key) && !NOT_IN_FILE.contains(&&*key))
-        else {
-            let hyphened = key.replace('_', "-");
-            let known = command.get_arguments().any(|arg| arg.get_long() == Some(&hyphened));
-            let hint = if known && hyphened != key { format!(": write `{hyphened}`") } else { String::new() };
-            return Err(format!("unknown key `{key}`{hint}"));
-        };
-        let is_list = matches!(arg.get_action(), ArgAction::Append);
-        let id = arg.get_id().clone();
-        let values = file_values(&key, &value, is_list)?;
-        // An empty list says what no default says as well.
-        if !values.is_empty() {
-            command = command.mut_arg(id, |arg| arg.default_values(values));
-        }
-    }
-    Ok(command)
-}
-
-/// One value of the file as the words that a flag would have taken.
-fn file_values(key: &str, value: &toml::Value, is_list: bool) -> Result<Vec<String>, String> {
-    let word = |value: &toml::Value| match value {
-        toml::Value::String(text) => Ok(text.clone()),
-        toml::Value::Integer(number) => Ok(number.to_string()),
-        toml::Value::Float(number) => Ok(number.to_string()),
-        toml::Value::Boolean(truth) => Ok(truth.to_string()),
-        other => Err(format!("`{key}` cannot be a {}", other.type_str())),
-    };
-    let words = match value {
-        toml::Value::Array(items) => items.iter().map(word).collect::<Result<Vec<_>, _>>()?,
-        single => vec![word(single)?],
-    };
-    if is_list {
-        let parts = words.iter().flat_map(|word| word.split(','));
-        Ok(parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
-    } else if key == "codecs" {
-        Ok(vec![words.join(",")])
-    } else if words.len() == 1 {
-        Ok(words)
-    } else {
-        Err(format!("`{key}` takes one value"))
-    }
 }
 
 fn from_clap(error: clap::Error, args: &[OsString]) -> ConfigError {
@@ -441,7 +416,7 @@ mod tests {
     use super::*;
 
     fn with_toml(text: &str) -> Result<Config, String> {
-        let command = with_file(Config::command(), text)?;
+        let command = file::with_defaults(Config::command(), text)?;
         Config::parse_with(command, &["onair".into()]).map_err(|error| one_line(&error))
     }
 
@@ -493,7 +468,7 @@ mod tests {
         let mut named: Vec<&str> = settings.iter().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
         let command = Config::command();
         let flags = command.get_arguments().filter_map(clap::Arg::get_long);
-        let mut flags: Vec<&str> = flags.filter(|flag| !NOT_IN_FILE.contains(flag)).collect();
+        let mut flags: Vec<&str> = flags.filter(|flag| !file::NOT_IN_FILE.contains(flag)).collect();
         named.sort_unstable();
         flags.sort_unstable();
         assert_eq!(named, flags, "each flag once");
@@ -507,7 +482,7 @@ mod tests {
         assert!(in_file.tls_self_signed && in_file.record_keep.is_some());
         let args =
             ["onair", "--allow-origin=https://b.example", "--codecs=av1", "--udp=127.0.0.3:0", "--record-keep=1d"];
-        let command = with_file(Config::command(), text).unwrap();
+        let command = file::with_defaults(Config::command(), text).unwrap();
         let config = Config::parse_with(command, &args.map(OsString::from)).unwrap();
         assert_eq!(config.allow_origin, ["https://b.example".parse().unwrap()]);
         assert_eq!(config.codecs, "av1".parse().unwrap());

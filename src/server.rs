@@ -25,6 +25,7 @@ use crate::http::policy::PolicyCell;
 use crate::http::router::router;
 use crate::http::state::{AppState, HttpConfig};
 use crate::http::tls::{self, Acme, SelfSigned, Tls};
+use crate::http::webhook::{Hook, Teller, WebhookMetrics};
 use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::addresses::interface_addresses;
@@ -41,6 +42,9 @@ const FINISH_DEADLINE: Duration = Duration::from_secs(8);
 
 /// How long open connections may take to end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long everything may take.
+const STOP_DEADLINE: Duration = Duration::from_millis(9_500);
 
 /// How long the hub's thread may take to end after everything else.
 const JOIN_DEADLINE: Duration = Duration::from_secs(1);
@@ -132,6 +136,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     // ---- access ------------------------------------------------------------------------------------------------------
     let policy = PolicyCell::new(config.policy()?);
 
+    // ---- the operator's application ----------------------------------------------------------------------------------
+    let webhook = config.webhook().map(|webhook| Hook::new(webhook, WebhookMetrics::default())).transpose()?;
+    let teller = match webhook.clone() {
+        Some(hook) => Some(tokio::spawn(Teller::new(hook).run(handle.notices()?, stopping.clone()))),
+        None => None,
+    };
+
     // ---- doors -------------------------------------------------------------------------------------------------------
     // What others count comes in here.
     let net_metrics = driver.metrics();
@@ -151,6 +162,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         growing,
         ice_servers: ice_servers(&config),
         policy: policy.clone(),
+        webhook,
     };
     let http_address = listener.local_addr()?;
     let state = AppState::new(http_config, handle.clone(), sources, stopping.clone());
@@ -188,6 +200,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     doors.context("the accept loop failed")?;
     if timeout_at(begun + FINISH_DEADLINE + JOIN_DEADLINE, driver.ended()).await.is_err() {
         anyhow::bail!("the hub's thread does not end");
+    }
+    // Its last words come with the end of the hub's thread.
+    if let Some(mut teller) = teller
+        && timeout_at(begun + STOP_DEADLINE, &mut teller).await.is_err()
+    {
+        tracing::warn!("the webhook takes too long to be told of the stop");
+        teller.abort();
     }
     anyhow::ensure!(!driver.has_panicked(), "the hub's thread panicked");
     anyhow::ensure!(!died, "the hub's thread ended by itself");

@@ -7,6 +7,9 @@ mod live;
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod simulation;
 
+#[path = "live/hook.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod hook;
 #[path = "wish/wire.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod wire;
@@ -15,6 +18,8 @@ mod wire;
 mod events;
 #[path = "api/operators.rs"]
 mod operators;
+#[path = "api/webhooks.rs"]
+mod webhooks;
 
 const SDP: (&str, &str) = ("Content-Type", "application/sdp");
 const FRAGMENT: (&str, &str) = ("Content-Type", "application/trickle-ice-sdpfrag");

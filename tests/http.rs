@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
+#[path = "live/hook.rs"]
+mod hook;
 mod live;
 #[path = "live/tls.rs"]
 mod live_tls;
@@ -18,5 +20,7 @@ mod recordings;
 mod resources;
 #[path = "http/tls.rs"]
 mod tls;
+#[path = "http/webhooks.rs"]
+mod webhooks;
 #[path = "http/websocket.rs"]
 mod websocket;

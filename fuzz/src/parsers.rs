@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::hmac;
-use data_encoding::BASE64URL_NOPAD;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use onair::access::Policy;
 use onair::net::tcp::framing::{FRAME_MAX_BYTES, Unframer};
 use onair::rtp::codec::Codec;
@@ -135,9 +136,9 @@ pub fn token(shown: &[u8]) {
     };
     let _ = POLICY.permit(Some(shown), TOKEN_NOW_S);
     let (header, claims) = shown.split_once('\n').unwrap_or(("{\"alg\":\"HS256\"}", shown));
-    let text = format!("{}.{}", BASE64URL_NOPAD.encode(header.as_bytes()), BASE64URL_NOPAD.encode(claims.as_bytes()));
+    let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.as_bytes()), URL_SAFE_NO_PAD.encode(claims.as_bytes()));
     let key = hmac::Key::new(hmac::HMAC_SHA256, TOKEN_SECRET.as_bytes());
-    let signature = BASE64URL_NOPAD.encode(hmac::sign(&key, text.as_bytes()).as_ref());
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes()).as_ref());
     if POLICY.permit(Some(&format!("{text}.{signature}")), TOKEN_NOW_S).is_ok() {
         let read = |part: &str| serde_json::from_str::<serde_json::Value>(part).expect("it was taken");
         assert_eq!(read(header)["alg"], "HS256", "signed so, whatever it names");

@@ -9,7 +9,8 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey};
-use data_encoding::{BASE64, BASE64URL_NOPAD};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
 use super::grant::{Grant, Right};
@@ -135,7 +136,7 @@ impl Issuer {
     pub fn grant(&self, token: &str, unix_s: u64) -> Option<Grant> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
-        let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).ok();
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part.as_bytes()).ok();
         let header: Header = object(&decode(header)?)?;
         // RFC 7515 §4.1.11: what must be understood and is not refuses the token; we understand no extension.
         if header.crit.is_some() {
@@ -189,7 +190,7 @@ impl JwtKey {
         let body = pem.trim().strip_prefix("-----BEGIN PUBLIC KEY-----");
         let body = body.and_then(|rest| rest.strip_suffix("-----END PUBLIC KEY-----")).ok_or(KeyError::NotAKey)?;
         let digits: String = body.split_ascii_whitespace().collect();
-        let der = BASE64.decode(digits.as_bytes()).map_err(|_| KeyError::NotAKey)?;
+        let der = STANDARD.decode(digits.as_bytes()).map_err(|_| KeyError::NotAKey)?;
         if let Some(key) = der.strip_prefix(&ED25519_SPKI).filter(|key| key.len() == 32) {
             return Ok(Self { kid: None, verifier: Verifier::EdDsa(key.to_vec()) });
         }
@@ -263,7 +264,7 @@ pub fn keys_of_jwks(text: &str) -> Result<Vec<JwtKey>, KeyError> {
 
 impl Jwk {
     fn into_key(self) -> Option<JwtKey> {
-        let decode = |digits: Option<String>| BASE64URL_NOPAD.decode(digits?.as_bytes()).ok();
+        let decode = |digits: Option<String>| URL_SAFE_NO_PAD.decode(digits?.as_bytes()).ok();
         if self.purpose.is_some_and(|purpose| purpose != "sig") {
             return None;
         }
@@ -293,13 +294,13 @@ mod tests {
     const NOW_S: u64 = 1_800_000_000;
 
     fn unsigned(header: &Value, claims: &Value) -> String {
-        let encode = |part: &Value| BASE64URL_NOPAD.encode(part.to_string().as_bytes());
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string().as_bytes());
         format!("{}.{}", encode(header), encode(claims))
     }
 
     fn signed(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
         let text = unsigned(header, claims);
-        let signature = BASE64URL_NOPAD.encode(&sign(text.as_bytes()));
+        let signature = URL_SAFE_NO_PAD.encode(sign(text.as_bytes()));
         format!("{text}.{signature}")
     }
 
@@ -396,7 +397,7 @@ mod tests {
     fn a_public_key_is_no_shared_secret() {
         let pair = Ed25519KeyPair::generate().unwrap();
         let public = pair.public_key().as_ref();
-        let x = BASE64URL_NOPAD.encode(public);
+        let x = URL_SAFE_NO_PAD.encode(public);
         let set =
             json!({"keys": [{"kty": "oct", "k": "AAAA"}, {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "one"}]});
         let keys = || keys_of_jwks(&set.to_string()).unwrap();
@@ -413,7 +414,7 @@ mod tests {
         assert!(!takes(&signed(&json!({"alg": "HS256"}), &claims(), forged)));
         assert!(!takes(&signed(&json!({"alg": "EdDSA"}), &claims(), forged)));
 
-        let pem_body = BASE64.encode(&[&ED25519_SPKI[..], public].concat());
+        let pem_body = STANDARD.encode([&ED25519_SPKI[..], public].concat());
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{pem_body}\n-----END PUBLIC KEY-----\n");
         let by_pem = issuer(vec![JwtKey::of_pem(&pem).unwrap()]);
         assert!(by_pem.grant(&token(json!({"alg": "EdDSA", "kid": "any"})), NOW_S).is_some());
@@ -432,10 +433,10 @@ mod tests {
         let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         // It ends with the modulus and the exponent 65537 in its five bytes of DER.
         let modulus = der.as_ref().get(der.as_ref().len() - 261..der.as_ref().len() - 5).unwrap();
-        let jwk = json!({"keys": [{"kty": "RSA", "use": "sig", "n": BASE64URL_NOPAD.encode(modulus), "e": "AQAB"}]});
+        let jwk = json!({"keys": [{"kty": "RSA", "use": "sig", "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB"}]});
         let by_jwks = issuer(keys_of_jwks(&jwk.to_string()).unwrap());
         assert!(by_jwks.grant(&token, NOW_S).is_some());
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", BASE64.encode(der.as_ref()));
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", STANDARD.encode(der.as_ref()));
         let by_pem = issuer(vec![JwtKey::of_pem(&pem).unwrap()]);
         assert!(by_pem.grant(&token, NOW_S).is_some());
         assert!(by_pem.grant(&token.replace('A', "B"), NOW_S).is_none());
@@ -460,11 +461,11 @@ mod tests {
         let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFt\
                      cGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let secret = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
-        let bytes = BASE64URL_NOPAD.decode(secret.as_bytes()).unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(secret.as_bytes()).unwrap();
         let key = JwtKey { kid: None, verifier: Verifier::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes))) };
         let (text, signature) = token.rsplit_once('.').unwrap();
         let header = Header { alg: "HS256".to_owned(), kid: None, crit: None };
-        let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature.as_bytes()).unwrap();
         assert!(key.proves(&header, text.as_bytes(), &signature));
         assert_eq!(issuer(vec![key]).grant(token, 1_300_819_000), None);
     }

@@ -14,6 +14,9 @@ use crate::rtp::codec::{Codec, TrackKind};
 const RATE_MIN_BPS: u64 = 10_000;
 const RATE_MAX_BPS: u64 = 1_000_000_000;
 
+/// The longest that a client is kept waiting for the webhook's word.
+const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
 /// Parses an address to listen on.
 ///
 /// # Errors
@@ -91,6 +94,16 @@ impl FromStr for Span {
             Ok(Self(Duration::from_secs(seconds)))
         }
     }
+}
+
+/// Parses how long the webhook may take to answer.
+///
+/// # Errors
+///
+/// Where it is no time, or more than half a minute.
+pub fn webhook_timeout(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    if span.0 > WEBHOOK_TIMEOUT_MAX { Err("a client does not wait longer than 30s".to_owned()) } else { Ok(span) }
 }
 
 /// A bitrate: `2500k`, `4M`, `0`.

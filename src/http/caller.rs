@@ -142,6 +142,7 @@ mod tests {
             growing: Default::default(),
             ice_servers: IceServers::default(),
             policy: PolicyCell::new(Policy::parse(rules).unwrap()),
+            webhook: None,
         };
         let state = AppState::new(config, handle, Vec::new(), stopping.clone());
         let gate = Gate::new(2, 2);

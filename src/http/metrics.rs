@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::webhook::WebhookMetrics;
 use crate::hub::histogram::{BUCKETS, Histogram, Scale};
 use crate::hub::io::HubMetrics;
 
@@ -128,6 +129,14 @@ pub struct HttpMetrics {
 
 impl Default for HttpMetrics {
     fn default() -> Self {
+        Self::new(&WebhookMetrics::default())
+    }
+}
+
+impl HttpMetrics {
+    /// Shows those of the webhook among its own.
+    #[must_use]
+    pub fn new(webhook: &WebhookMetrics) -> Self {
         let metrics = Self {
             registry: Registry::default(),
             connections: Gauge::default(),
@@ -176,6 +185,7 @@ impl Default for HttpMetrics {
             metrics.unauthorized.clone(),
         );
         // A series that begins with its first event hides that event from `rate`.
+        webhook.register(&mut registry);
         for direction in [Direction::In, Direction::Out] {
             drop(metrics.websocket_messages.get_or_create(&direction.labels()));
         }

@@ -15,9 +15,12 @@ pub mod router;
 pub mod state;
 pub mod tls;
 pub mod turn_secret;
+pub mod webhook;
 
+mod access;
 mod api;
 mod caller;
+mod client;
 mod connection;
 mod cors;
 mod events;

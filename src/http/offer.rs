@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::problem::Problem;
 use super::resource::{EntityTag, Patch, PatchError, Resource, ResourceId, Restart, Trickle};
 use super::state::{AppState, Remote};
+use super::webhook::{Question, Refusal, Wanted};
 use crate::hub::io::{Command, Door};
 use crate::signal::answer::with_rtcp_mux_only;
 use crate::signal::sdpfrag::{FragCredentials, SDPFRAG_MEDIA_TYPE, SdpFrag, SdpFragError};
@@ -64,10 +65,18 @@ pub async fn create(
     require_accepted(request.headers(), SDP)?;
     let offer = body_of(request.into_body()).await?;
     let credentials = credentials_of(&offer);
-    let (prefix, command) = match door {
-        Door::Whep => ("whep", Command::Play { broadcast: broadcast.clone(), offer }),
-        Door::Whip | Door::WebSocket => ("whip", Command::Register { broadcast: broadcast.clone(), offer }),
+    let (prefix, command, wanted) = match door {
+        Door::Whep => ("whep", Command::Play { broadcast: broadcast.clone(), offer }, Wanted::Play(broadcast.clone())),
+        Door::Whip | Door::WebSocket => {
+            ("whip", Command::Register { broadcast: broadcast.clone(), offer }, Wanted::Publish(broadcast.clone()))
+        }
     };
+    if let Some(asker) = state.asker() {
+        asker
+            .ask(&Question { wanted, door, remote: remote.0.ip() })
+            .await
+            .map_err(|refusal| not_let_in(state, &refusal))?;
+    }
     let mut session = state.handle().open(door, remote.0.ip())?;
     session.send(Some("offer".to_owned()), command)?;
     let answer = loop {
@@ -97,6 +106,14 @@ pub async fn create(
     let mut response = (StatusCode::CREATED, headers, with_rtcp_mux_only(&answer)).into_response();
     tell_ice_servers(state, &mut response);
     Ok(response)
+}
+
+fn not_let_in(state: &AppState, refusal: &Refusal) -> Problem {
+    state.metrics().unauthorized();
+    match refusal {
+        Refusal::Denied(_) => Problem::forbidden(refusal.to_string()),
+        Refusal::TooMany => Problem::signaling(ErrorCode::TooMany, refusal.to_string()),
+    }
 }
 
 /// Answers `PATCH` to a resource: candidates with 204, an ICE restart with the server's new credentials (RFC 9725 §4.3).

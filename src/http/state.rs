@@ -14,6 +14,7 @@ use super::metrics::{HttpMetrics, Source};
 use super::origin::AllowedOrigin;
 use super::policy::PolicyCell;
 use super::resource::ResourceTable;
+use super::webhook::{Asker, Hook};
 use crate::handle::HubHandle;
 use crate::record::Growing;
 
@@ -27,7 +28,7 @@ const EVENT_STREAMS_MAX: u32 = 1_000;
 const EVENT_STREAMS_PER_ADDRESS_MAX: usize = 50;
 
 /// What the doors need to know of the configuration.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HttpConfig {
     /// Whether the doors speak TLS.
     pub tls: bool,
@@ -41,6 +42,8 @@ pub struct HttpConfig {
     pub ice_servers: IceServers,
     /// Who may do what.
     pub policy: PolicyCell,
+    /// The webhook, which is asked besides.
+    pub webhook: Option<Hook>,
 }
 
 /// Shared by all request handlers. Cheap to clone.
@@ -49,6 +52,7 @@ pub struct AppState(Arc<Shared>);
 
 struct Shared {
     config: HttpConfig,
+    asker: Option<Asker>,
     handle: HubHandle,
     resources: ResourceTable,
     listings: Arc<Semaphore>,
@@ -68,13 +72,15 @@ impl AppState {
     pub fn new(config: HttpConfig, handle: HubHandle, sources: Vec<Source>, stopping: watch::Receiver<bool>) -> Self {
         let resources = ResourceTable::default();
         let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
+        let counters = config.webhook.as_ref().map(|hook| hook.metrics().clone()).unwrap_or_default();
         Self(Arc::new(Shared {
+            asker: config.webhook.clone().map(Asker::new),
             config,
             handle,
             resources,
             listings,
             event_gate: Gate::new(EVENT_STREAMS_MAX, EVENT_STREAMS_PER_ADDRESS_MAX),
-            metrics: HttpMetrics::default(),
+            metrics: HttpMetrics::new(&counters),
             sources,
             stopping,
         }))
@@ -132,6 +138,12 @@ impl AppState {
     #[must_use]
     pub fn policy(&self) -> &PolicyCell {
         &self.0.config.policy
+    }
+
+    /// The webhook, which is asked besides.
+    #[must_use]
+    pub fn asker(&self) -> Option<&Asker> {
+        self.0.asker.as_ref()
     }
 
     /// A turn to list the recordings, for as long as it is held.

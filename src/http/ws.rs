@@ -3,7 +3,7 @@
 //! **Invariant:** one WebSocket carries one session, and each ends the other. A client that sends too much, too fast or
 //! reads too slowly is closed; the hub never waits for it.
 
-use std::net::IpAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,20 +17,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use super::access::{Access, NoLeave, Word};
 use super::caller::Caller;
 use super::connection::Permit;
 use super::handshake;
 use super::metrics::{Direction, HttpMetrics};
-use super::policy::{PolicyCell, TokenError};
 use super::state::{AppState, Remote};
 use super::stop::stopped;
-use crate::access::{Permit as Leave, Right};
 use crate::handle::{HandleError, Session};
 use crate::hub::io::Door;
-use crate::signal::message::FRAME_MAX_BYTES;
-use crate::signal::{BroadcastId, ClientMessage, ErrorCode, ServerMessage, Signal};
+use crate::signal::message::{FRAME_MAX_BYTES, Request as ClientRequest};
+use crate::signal::{ClientMessage, ErrorCode, ServerMessage, Signal};
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -49,6 +48,9 @@ const FAREWELL_DEADLINE: Duration = Duration::from_millis(500);
 /// Frames that may come at once, and each second after that.
 const FRAMES_BURST: f64 = 200.0;
 const FRAMES_PER_S: f64 = 50.0;
+/// Messages that may wait while the webhook is asked about one before them; beyond that the client is not read.
+const WAITING_MAX: usize = 8;
+
 /// What a frame that is no message costs, in frames.
 const BAD_MESSAGE_COST: f64 = 2.0;
 
@@ -82,7 +84,8 @@ pub async fn upgrade(
         let _open = state.metrics().websocket();
         let end = match state.handle().open(Door::WebSocket, remote.0.ip()) {
             Ok(session) => {
-                let access = Access { policy: state.policy().clone(), address: remote.0.ip(), caller };
+                let (policy, asker) = (state.policy().clone(), state.asker().cloned());
+                let access = Access { policy, address: remote.0.ip(), caller, asker };
                 converse(socket, session, access, state.stopping(), state.metrics()).await
             }
             Err(error) => close(socket, Verdict::of_handle(error)).await,
@@ -139,7 +142,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let allowance = Allowance { frames: FRAMES_BURST, at: Instant::now() };
-    let mut talk = Conversation { socket, session, access, allowance, unanswered_pings: 0, metrics };
+    let (asked, waiting) = (None, VecDeque::new());
+    let mut talk = Conversation { socket, session, access, asked, waiting, allowance, unanswered_pings: 0, metrics };
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = loop {
@@ -149,7 +153,8 @@ where
                 None if *stopping.borrow() => Err(End::Closed(Verdict::GOING_AWAY)),
                 None => Err(End::Closed(Verdict::TOO_SLOW)),
             },
-            frame = talk.socket.next() => talk.hear(frame).await,
+            frame = talk.socket.next(), if talk.waiting.len() < WAITING_MAX => talk.hear(frame).await,
+            word = word_on(&mut talk.asked) => talk.go_on(word).await,
             _ = pings.tick() => talk.ping().await,
             () = stopped(&mut stopping) => Err(talk.farewell().await),
         };
@@ -176,9 +181,27 @@ struct Conversation<'a, S> {
     socket: WebSocketStream<S>,
     session: Session,
     access: Access,
+    /// What the webhook is being asked about.
+    asked: Option<Asked>,
+    /// Messages that came after that one: their turn is when it has been answered.
+    waiting: VecDeque<Utf8Bytes>,
     allowance: Allowance,
     unanswered_pings: u32,
     metrics: &'a HttpMetrics,
+}
+
+/// A message that waits for the webhook's word.
+struct Asked {
+    request: ClientRequest,
+    word: Word,
+}
+
+/// Comes back with the word that is waited for, and never where none is. Cancel safe.
+async fn word_on(asked: &mut Option<Asked>) -> Result<(), NoLeave> {
+    match asked {
+        Some(asked) => asked.word.as_mut().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl<S> Conversation<'_, S>
@@ -196,6 +219,10 @@ where
         };
         self.allowance.spend(1.0)?;
         match frame {
+            Message::Text(text) if self.asked.is_some() => {
+                self.waiting.push_back(text);
+                Ok(())
+            }
             Message::Text(text) => self.obey(text.as_str()).await,
             Message::Binary(_) => Err(End::Closed(Verdict::BINARY)),
             Message::Pong(_) => {
@@ -227,12 +254,40 @@ where
                     .await;
             }
         };
-        if let Some((code, refusal)) = self.access.refusal(&request.message) {
-            self.metrics.unauthorized();
-            self.allowance.spend(BAD_MESSAGE_COST - 1.0)?;
-            let message = ServerMessage::error(code, refusal);
-            return self.say(&Signal { id: request.id, message }).await;
+        if let Err(refusal) = self.access.permits(&request.message) {
+            return self.refuse(request.id, refusal).await;
         }
+        match self.access.ask(&request.message) {
+            Some(word) => {
+                self.asked = Some(Asked { request, word });
+                Ok(())
+            }
+            None => self.hand_on(request).await,
+        }
+    }
+
+    /// The webhook has answered: the client goes on from there.
+    async fn go_on(&mut self, word: Result<(), NoLeave>) -> Result<(), End> {
+        let Some(Asked { request, .. }) = self.asked.take() else { return Ok(()) };
+        match word {
+            Ok(()) => self.hand_on(request).await?,
+            Err(refusal) => self.refuse(request.id, refusal).await?,
+        }
+        while self.asked.is_none()
+            && let Some(text) = self.waiting.pop_front()
+        {
+            self.obey(text.as_str()).await?;
+        }
+        Ok(())
+    }
+
+    async fn refuse(&mut self, id: Option<String>, refusal: NoLeave) -> Result<(), End> {
+        self.metrics.unauthorized();
+        self.allowance.spend(BAD_MESSAGE_COST - 1.0)?;
+        self.say(&Signal { id, message: ServerMessage::error(refusal.code, refusal.reason) }).await
+    }
+
+    async fn hand_on(&mut self, request: ClientRequest) -> Result<(), End> {
         match self.session.send(request.id.clone(), request.message.into()) {
             Ok(()) => Ok(()),
             Err(HandleError::Stopped) => Err(End::Closed(Verdict::GOING_AWAY)),
@@ -305,46 +360,6 @@ where
     }
 }
 
-/// What this client may do: by the token of the message, or by that of the request that opened the WebSocket.
-struct Access {
-    policy: PolicyCell,
-    address: IpAddr,
-    caller: Leave,
-}
-
-impl Access {
-    /// Why a message is not passed on.
-    fn refusal(&self, message: &ClientMessage) -> Option<(ErrorCode, String)> {
-        let (right, room, user, token) = match message {
-            ClientMessage::Register { room, user, token, .. } => (Right::Publish, room, Some(user), token),
-            ClientMessage::Subscribe { room, user, token } => (Right::Watch, room, user.as_ref(), token),
-            // The others say something of what these two began.
-            _ => return None,
-        };
-        let own = match token.as_deref().map(|token| self.policy.permit(Some(token), self.address)) {
-            Some(Ok(own)) => Some(own),
-            Some(Err(error @ TokenError::Bad(_))) => return Some((ErrorCode::Unauthorized, error.to_string())),
-            Some(Err(error @ TokenError::TooMany { .. })) => return Some((ErrorCode::TooMany, error.to_string())),
-            None => None,
-        };
-        let leave = own.as_ref().unwrap_or(&self.caller);
-        let what = right.name();
-        let (may, whom) = match user {
-            Some(user) => {
-                let broadcast = BroadcastId::new(room.clone(), user.clone());
-                (leave.may(right, &broadcast), broadcast.to_string())
-            }
-            None => (leave.may_in_all_of(right, room.as_str()), format!("all of {room}, only what is named")),
-        };
-        let has_token = leave.has_token();
-        let refusal = || match has_token {
-            true => format!("this token does not permit: {what} {whom}"),
-            false => format!("a token is needed: {what} {whom}"),
-        };
-        (!may).then(|| (ErrorCode::Unauthorized, refusal()))
-    }
-}
-
 /// A token bucket of frames.
 struct Allowance {
     frames: f64,
@@ -396,7 +411,9 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Permit as Leave;
     use crate::handle::{HubPort, NewRecording, Request, SIGNALS_MAX, bridge};
+    use crate::http::policy::PolicyCell;
     use crate::hub::io::Command;
     use tokio::io::DuplexStream;
     use tokio::sync::mpsc;
@@ -420,8 +437,8 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let session = handle.open(Door::WebSocket, [127, 0, 0, 1].into()).unwrap();
         let Some(Request::Open { signals, .. }) = port.requests.recv().await else { panic!("no session began") };
-        let access =
-            Access { policy: PolicyCell::default(), address: [127, 0, 0, 1].into(), caller: Leave::everything() };
+        let (policy, caller) = (PolicyCell::default(), Leave::everything());
+        let access = Access { policy, address: [127, 0, 0, 1].into(), caller, asker: None };
         let server =
             tokio::spawn(async move { converse(server, session, access, stopping, &HttpMetrics::default()).await });
         Line { client, port, signals: Some(signals), stop, server, _recordings: recordings }

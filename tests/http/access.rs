@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -64,7 +65,7 @@ audience = "onair"
 static SIGNER: LazyLock<Ed25519KeyPair> = LazyLock::new(|| Ed25519KeyPair::generate().unwrap());
 
 fn base64url(bytes: impl AsRef<[u8]>) -> String {
-    data_encoding::BASE64URL_NOPAD.encode(bytes.as_ref())
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes.as_ref())
 }
 
 /// A JSON Web Token for the room stage, whose time ends in a minute, or does as `claims` say.

@@ -28,11 +28,11 @@ impl Client {
         Self(socket)
     }
 
-    async fn send(&mut self, message: Value) {
+    pub async fn send(&mut self, message: Value) {
         self.0.send(Message::text(message.to_string())).await.unwrap();
     }
 
-    async fn receive(&mut self) -> Value {
+    pub async fn receive(&mut self) -> Value {
         loop {
             match timeout(PATIENCE, self.0.next()).await.expect("an answer").unwrap().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -45,6 +45,20 @@ impl Client {
     pub async fn ask(&mut self, message: Value) -> Value {
         self.send(message).await;
         self.receive().await
+    }
+
+    /// Asks whether the server lives, by a ping of the protocol's own.
+    pub async fn pong(&mut self) {
+        self.0.send(Message::Ping(b"?".to_vec().into())).await.unwrap();
+        let answer = timeout(PATIENCE, self.0.next()).await.expect("a pong").unwrap().unwrap();
+        assert_eq!(answer, Message::Pong(b"?".to_vec().into()));
+    }
+
+    /// Leaves, and waits until the server has closed its side.
+    pub async fn leave(mut self) {
+        self.0.close(None).await.unwrap();
+        let closed = async { while self.0.next().await.is_some_and(|frame| frame.is_ok()) {} };
+        timeout(PATIENCE, closed).await.expect("the server answers the close");
     }
 
     /// What the server closes with; messages before it are let pass.
