@@ -1,6 +1,6 @@
 //! Puts the rooms together, starts them in order and stops them in order.
 //!
-//! **Invariant:** the stop goes with the stream: first the doors close, then the hub's peers, then the recordings are
+//! **Invariant:** the stop goes with the stream: first the hub's peers are told, then the doors close and the recordings are
 //! finished, and the hub's thread has ended when [`run`] returns.
 
 mod process;
@@ -188,8 +188,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     // ---- the stop ----------------------------------------------------------------------------------------------------
     tracing::info!("stopping");
     let begun = Instant::now();
+    // The hub hears of it first: a session that its door drops would count as one that left.
+    let ordered = handle.order(Order::Shutdown);
     let _ = stop.send(true);
-    stop_hub(&handle, begun + JOIN_DEADLINE).await;
+    if ordered == Err(HandleError::Busy) {
+        stop_hub(&handle, begun + JOIN_DEADLINE).await;
+    }
     // The recordings are finished while the last downloads run.
     let finish = async {
         if let Some(recorder) = recorder {

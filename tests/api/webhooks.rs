@@ -69,7 +69,7 @@ async fn what_it_did_not_take_it_is_told_again_by_the_same_id_and_in_order() {
     let log = server.stop().await;
     let last = hook.next().await;
     assert_eq!(brief(&last), (json!("broadcast-ended"), json!("v")));
-    assert_eq!(last.content["reason"], "shutdown");
+    assert_eq!(last.content["reason"], "shutdown", "{log:?}");
     assert!(!log.iter().any(|line| line.contains("not told")), "{log:?}");
 }
 
