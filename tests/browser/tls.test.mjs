@@ -80,3 +80,20 @@ scenario('a certificate is replaced on disk while a broadcast goes on', async (s
     await first.clear();
   }
 });
+
+scenario('with a self-signed certificate Firefox publishes and watches', async (stage) => {
+  const server = await stage.serveEverywhere('--record', 'off', '--tls-self-signed');
+  assert.match(server.url, /^https:/);
+  const publisher = new Broadcaster(await stage.tab('trusting firefox'), 'lobby', 'ada');
+  const viewer = new Viewer(await stage.tab('trusting firefox'));
+  await publisher.open({ codec: 'VP8' });
+  await publisher.start();
+  await viewer.open('lobby', 'ada');
+  await viewer.waitPlaying('lobby/ada');
+  for (const { tab } of [publisher, viewer]) {
+    assert.equal(await tab.page.evaluate(() => window.isSecureContext), true);
+    assert.equal(await loadedBy(tab), 'h2');
+  }
+  await publisher.stop();
+  await viewer.waitWaiting();
+});

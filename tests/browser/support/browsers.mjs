@@ -56,9 +56,18 @@ export function refusingChromium() {
 }
 
 export function firefox() {
+  return launchFirefox();
+}
+
+/** Takes any certificate of a page. */
+export function trustingFirefox() {
+  return launchFirefox({ acceptInsecureCerts: true });
+}
+
+function launchFirefox(options = {}) {
   return puppeteer.launch({
     browser: 'firefox', executablePath: FIREFOX, headless: true, timeout: LAUNCH_WITHIN_MS, protocolTimeout: PROTOCOL_WITHIN_MS,
-    extraPrefsFirefox: FIREFOX_PREFERENCES,
+    extraPrefsFirefox: FIREFOX_PREFERENCES, ...options,
   });
 }
 

@@ -11,7 +11,7 @@ import { Tab } from './tab.mjs';
 
 const LAUNCHERS = {
   broadcaster: browsers.broadcasterChromium, viewer: browsers.viewerChromium,
-  refusing: browsers.refusingChromium, firefox: browsers.firefox,
+  refusing: browsers.refusingChromium, firefox: browsers.firefox, 'trusting firefox': browsers.trustingFirefox,
   'trusting broadcaster': browsers.trustingBroadcasterChromium, 'trusting viewer': browsers.trustingViewerChromium,
 };
 const launched = new Map();
