@@ -18,6 +18,8 @@ mod wire;
 mod events;
 #[path = "api/operators.rs"]
 mod operators;
+#[path = "api/sessions.rs"]
+mod sessions;
 #[path = "api/webhooks.rs"]
 mod webhooks;
 

@@ -19,7 +19,8 @@ use super::problem::Problem;
 use super::resource::{EntityTag, Patch, PatchError, Resource, ResourceId, Restart, Trickle};
 use super::state::{AppState, Remote};
 use super::webhook::{Question, Refusal, Wanted};
-use crate::hub::io::{Command, Door};
+use crate::handle::Session;
+use crate::hub::io::{Command, Door, SessionId};
 use crate::signal::answer::with_rtcp_mux_only;
 use crate::signal::sdpfrag::{FragCredentials, SDPFRAG_MEDIA_TYPE, SdpFrag, SdpFragError};
 use crate::signal::{BroadcastId, ErrorCode, NameError, ServerMessage};
@@ -77,7 +78,19 @@ pub async fn create(
             .await
             .map_err(|refusal| not_let_in(state, &refusal))?;
     }
-    let mut session = state.handle().open(door, remote.0.ip())?;
+    let session = state.handle().open(door, remote.0.ip())?;
+    let number = session.id();
+    let resource = Resource { door, broadcast, credentials, etag: EntityTag::first(number.0) };
+    about(number, begin(state, session, resource, prefix, command).await)
+}
+
+async fn begin(
+    state: &AppState,
+    mut session: Session,
+    resource: Resource,
+    prefix: &str,
+    command: Command,
+) -> Result<Response, Problem> {
     session.send(Some("offer".to_owned()), command)?;
     let answer = loop {
         let signal = tokio::time::timeout(DEADLINE, session.recv()).await.map_err(|_| Problem::no_answer())?;
@@ -89,20 +102,17 @@ pub async fn create(
         }
     };
     let id = ResourceId::random().map_err(|error| Problem::signaling(ErrorCode::Internal, error.to_string()))?;
-    let etag = EntityTag::first(session.id().0);
-    let location = format!("/{prefix}/{broadcast}/{id}");
-    let resource = Resource { door, broadcast, credentials, etag };
+    let headers = [
+        (CONTENT_TYPE, SDP.to_owned()),
+        (LOCATION, format!("/{prefix}/{}/{id}", resource.broadcast)),
+        (ETAG, resource.etag.to_string()),
+        (ACCEPT_PATCH, SDPFRAG_MEDIA_TYPE.to_owned()),
+    ];
     tracing::debug!(session = session.id().0, resource = ?id, broadcast = %resource.broadcast, "a resource begins");
     state
         .resources()
         .insert(id, resource, session, state.stopping())
         .ok_or_else(|| Problem::signaling(ErrorCode::TooMany, "the server has no room for another session"))?;
-    let headers = [
-        (CONTENT_TYPE, SDP.to_owned()),
-        (LOCATION, location),
-        (ETAG, etag.to_string()),
-        (ACCEPT_PATCH, SDPFRAG_MEDIA_TYPE.to_owned()),
-    ];
     let mut response = (StatusCode::CREATED, headers, with_rtcp_mux_only(&answer)).into_response();
     tell_ice_servers(state, &mut response);
     Ok(response)
@@ -114,6 +124,13 @@ fn not_let_in(state: &AppState, refusal: &Refusal) -> Problem {
         Refusal::Denied(_) => Problem::forbidden(refusal.to_string()),
         Refusal::TooMany => Problem::signaling(ErrorCode::TooMany, refusal.to_string()),
     }
+}
+
+/// Lets the number of the session that it is about go with an answer, for the log.
+fn about(session: SessionId, answer: Result<Response, Problem>) -> Result<Response, Problem> {
+    let mut response = answer.map_err(|problem| problem.of_session(session))?;
+    response.extensions_mut().insert(session);
+    Ok(response)
 }
 
 /// Answers `PATCH` to a resource: candidates with 204, an ICE restart with the server's new credentials (RFC 9725 §4.3).
@@ -128,6 +145,10 @@ pub async fn patch(
     request: Request,
 ) -> Result<Response, Problem> {
     let (id, resource) = find(state, door, &path)?;
+    about(resource.etag.session(), change(state, id, &resource, request).await)
+}
+
+async fn change(state: &AppState, id: ResourceId, resource: &Resource, request: Request) -> Result<Response, Problem> {
     require_media_type(request.headers(), SDPFRAG_MEDIA_TYPE)?;
     match request.headers().get(IF_MATCH) {
         Some(tags) if matches_tag(tags, resource.etag) => {}
@@ -177,8 +198,9 @@ fn refused(error: PatchError) -> Problem {
 ///
 /// A problem where there is no such resource.
 pub fn delete(state: &AppState, door: Door, path: &(String, String, String)) -> Result<Response, Problem> {
-    let (id, _) = find(state, door, path)?;
-    if state.resources().remove(id) { Ok(StatusCode::OK.into_response()) } else { Err(gone()) }
+    let (id, resource) = find(state, door, path)?;
+    let removed = if state.resources().remove(id) { Ok(StatusCode::OK.into_response()) } else { Err(gone()) };
+    about(resource.etag.session(), removed)
 }
 
 /// Answers `OPTIONS` to an endpoint. Whoever may use it is told the ICE servers, too, for clients that cannot take them once

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::handle::HandleError;
+use crate::hub::io::SessionId;
 use crate::signal::ErrorCode;
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -27,6 +28,7 @@ pub struct Problem {
     code: Option<ErrorCode>,
     retry_after_s: Option<u32>,
     allow: Option<&'static str>,
+    session: Option<SessionId>,
 }
 
 #[derive(Serialize)]
@@ -43,7 +45,7 @@ impl Problem {
     /// An error of HTTP's own kind; `detail` is one line for a person.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), code: None, retry_after_s: None, allow: None }
+        Self { status, detail: detail.into(), code: None, retry_after_s: None, allow: None, session: None }
     }
 
     /// An error of signaling, under the status that RFC 9725 or, where that is silent, RFC 9110 gives it.
@@ -62,6 +64,12 @@ impl Problem {
             ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         Self { code: Some(code), retry_after_s, ..Self::new(status, detail) }
+    }
+
+    /// The same, about a session: its number goes with the response, for the log.
+    #[must_use]
+    pub fn of_session(self, session: SessionId) -> Self {
+        Self { session: Some(session), ..self }
     }
 
     /// A method that the resource has not.
@@ -119,6 +127,10 @@ impl IntoResponse for Problem {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
+        if let Some(session) = self.session {
+            response.extensions_mut().insert(session);
+        }
+        let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

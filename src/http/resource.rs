@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::stop::stopped;
 use crate::handle::Session;
-use crate::hub::io::{Command, Door};
+use crate::hub::io::{Command, Door, SessionId};
 use crate::signal::sdpfrag::FragCredentials;
 use crate::signal::{BroadcastId, ErrorCode, ServerMessage};
 
@@ -21,6 +23,9 @@ pub const RESOURCES_MAX: usize = 10_000;
 
 /// PATCH requests that may wait for one resource.
 const PATCHES_MAX: usize = 16;
+
+/// How long the hub may take to end a session when the server stops.
+const FAREWELL_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The request id of an ICE restart: a resource has one under way at a time.
 const RESTART: &str = "restart";
@@ -97,6 +102,12 @@ impl EntityTag {
     #[must_use]
     pub fn first(session: u64) -> Self {
         Self { session, restarts: 0 }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn session(self) -> SessionId {
+        SessionId(self.session)
     }
 
     fn next(self) -> Self {
@@ -192,9 +203,10 @@ impl ResourceTable {
         }
         let table = self.clone();
         tokio::spawn(async move {
+            let number = session.id().0;
             keep(&table, id, session, inbox, stopping).await;
             table.lock().remove(&id);
-            tracing::debug!(resource = ?id, "a resource is gone");
+            tracing::debug!(session = number, resource = ?id, "a resource is gone");
         });
         Some(())
     }
@@ -287,9 +299,11 @@ async fn keep(
                     }
                 }
             },
-            () = stopped(&mut stopping) => return,
+            () = stopped(&mut stopping) => break,
         }
     }
+    // The hub ends the session, and says that the server stops: whoever watches is not to hear that the client left.
+    let _ = timeout(FAREWELL_DEADLINE, async { while session.recv().await.is_some() {} }).await;
 }
 
 fn trickle(session: &Session, candidates: Trickle) {

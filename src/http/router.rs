@@ -4,8 +4,8 @@
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderValue;
 use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{delete, get, patch, post};
@@ -13,6 +13,7 @@ use axum::routing::{delete, get, patch, post};
 use super::problem;
 use super::state::AppState;
 use super::{api, assets, cors, events, offer, operate, recordings, whep, whip, ws};
+use crate::hub::io::SessionId;
 
 /// All doors.
 pub fn router(state: AppState) -> Router {
@@ -45,7 +46,7 @@ fn resource(methods: axum::routing::MethodRouter<AppState>) -> axum::routing::Me
     methods.options(offer::resource_options)
 }
 
-/// Counts and logs every response, and forbids browsers to guess its type.
+/// Counts and logs every response (one that begins or ends a session where everyone looks, with its number), and forbids browsers to guess its type.
 async fn account(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // The matched route, not the path: whoever reads a resource id in a log could end that session.
@@ -53,6 +54,12 @@ async fn account(State(state): State<AppState>, request: Request, next: Next) ->
     let mut response = next.run(request).await;
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     state.metrics().response(response.status().as_u16());
-    tracing::debug!(%method, route, status = response.status().as_u16(), "request");
+    let status = response.status().as_u16();
+    match response.extensions().get::<SessionId>() {
+        Some(session) if matches!(method, Method::POST | Method::DELETE) => {
+            tracing::info!(session = session.0, %method, route, status, "request");
+        }
+        session => tracing::debug!(session = session.map(|session| session.0), %method, route, status, "request"),
+    }
     response
 }

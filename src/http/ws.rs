@@ -4,6 +4,7 @@
 //! reads too slowly is closed; the hub never waits for it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,15 +83,20 @@ pub async fn upgrade(
             .max_frame_size(Some(FRAME_MAX_BYTES));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         let _open = state.metrics().websocket();
-        let end = match state.handle().open(Door::WebSocket, remote.0.ip()) {
+        match state.handle().open(Door::WebSocket, remote.0.ip()) {
             Ok(session) => {
+                let number = session.id().0;
+                tracing::info!(session = number, "a WebSocket begins");
                 let (policy, asker) = (state.policy().clone(), state.asker().cloned());
                 let access = Access { policy, address: remote.0.ip(), caller, asker };
-                converse(socket, session, access, state.stopping(), state.metrics()).await
+                let end = converse(socket, session, access, state.stopping(), state.metrics()).await;
+                tracing::info!(session = number, %end, "a WebSocket ended");
             }
-            Err(error) => close(socket, Verdict::of_handle(error)).await,
-        };
-        tracing::debug!(?end, "a WebSocket ended");
+            Err(error) => {
+                let end = close(socket, Verdict::of_handle(error)).await;
+                tracing::debug!(%end, "a WebSocket was not taken");
+            }
+        }
     });
     response
 }
@@ -109,6 +115,15 @@ enum End {
     Left,
     /// The server closed.
     Closed(Verdict),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("the client left"),
+            Self::Closed(Verdict { code, reason }) => write!(f, "closed with {code}: {reason}"),
+        }
+    }
 }
 
 impl Verdict {

@@ -121,11 +121,10 @@ impl Hub {
             self.events.push_back(Event::RecordingEnded(recording));
         }
         let id = broadcast.id;
-        tracing::info!(broadcast = %id, ?reason, "broadcast ended");
+        let session = broadcast.publisher.and_then(|peer| self.peers.get(peer)).map(|peer| peer.session);
+        tracing::info!(session = session.map(|session| session.0), broadcast = %id, ?reason, "broadcast ended");
         if let Some(publisher) = broadcast.publisher {
-            if reason == LeaveReason::Replaced
-                && let Some(session) = self.peers.get(publisher).map(|peer| peer.session)
-            {
+            if let Some(session) = session.filter(|_| reason == LeaveReason::Replaced) {
                 let message = format!("{id} was taken over by a later broadcaster");
                 self.signal(session, None, ServerMessage::fatal(ErrorCode::NameTaken, message));
             }

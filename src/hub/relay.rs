@@ -83,6 +83,7 @@ impl Hub {
         if !track.has_b_frames && begins_b_frame(codec, &media.payload) {
             track.has_b_frames = true;
             tracing::warn!(
+                session = self.peers.get(publisher).map(|peer| peer.session.0),
                 broadcast = %id,
                 "the encoder sends B-frames, which players of WebRTC show out of order: set B-frames to 0 in the encoder"
             );
