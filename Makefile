@@ -77,6 +77,7 @@ test-operate: $(BROWSER_MODULES) ## run the tests with a real Prometheus, its ru
 
 # Not part of `make test`: its elements are some 350 crates, which build for two minutes and more.
 test-gstreamer: $(BROWSER_MODULES) $(CLIENT_MODULES) $(CLIENT_VENV) ## build GStreamer's WHIP and WHEP elements, and test with them
+	@scripts/need test
 	@scripts/need gstreamer
 	cargo build --locked --manifest-path tests/clients/gstreamer/Cargo.toml --target-dir $(GSTREAMER_TARGET)
 	cargo test --locked --no-run
