@@ -73,10 +73,7 @@ pub async fn create(
         }
     };
     if let Some(asker) = state.asker() {
-        asker
-            .ask(&Question { wanted, door, remote: remote.0.ip() })
-            .await
-            .map_err(|refusal| not_let_in(state, &refusal))?;
+        asker.ask(&Question { wanted, door, remote: remote.0.ip() }).await.map_err(|refusal| not_let_in(&refusal))?;
     }
     let session = state.handle().open(door, remote.0.ip())?;
     let number = session.id();
@@ -118,8 +115,7 @@ async fn begin(
     Ok(response)
 }
 
-fn not_let_in(state: &AppState, refusal: &Refusal) -> Problem {
-    state.metrics().unauthorized();
+fn not_let_in(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::Denied(_) => Problem::forbidden(refusal.to_string()),
         Refusal::TooMany => Problem::signaling(ErrorCode::TooMany, refusal.to_string()),

@@ -270,6 +270,7 @@ where
             }
         };
         if let Err(refusal) = self.access.permits(&request.message) {
+            self.metrics.unauthorized();
             return self.refuse(request.id, refusal).await;
         }
         match self.access.ask(&request.message) {
@@ -297,7 +298,6 @@ where
     }
 
     async fn refuse(&mut self, id: Option<String>, refusal: NoLeave) -> Result<(), End> {
-        self.metrics.unauthorized();
         self.allowance.spend(BAD_MESSAGE_COST - 1.0)?;
         self.say(&Signal { id, message: ServerMessage::error(refusal.code, refusal.reason) }).await
     }

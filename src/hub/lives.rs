@@ -332,6 +332,12 @@ impl Hub {
         self.peers.count() == 0
     }
 
+    /// Whether the recorder has yet to say how a recording ended.
+    #[must_use]
+    pub fn awaits_recordings(&self) -> bool {
+        !self.recordings.is_empty()
+    }
+
     /// A message to a subscriber that hears of this broadcast by its session.
     fn tell(&mut self, key: PeerKey, id: &BroadcastId, message: impl FnOnce(BroadcastId) -> ServerMessage) {
         let Some(peer) = self.peers.get(key) else {

@@ -51,6 +51,9 @@ const TCP_READ_MAX_BYTES: usize = 16 * 1024;
 /// How long peers may take to be told of a shutdown.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
+/// How long, after that, recordings may take to be finished: whoever watches the server is told how they ended.
+const FINISHED_MAX: Duration = Duration::from_secs(7);
+
 /// The running loop.
 #[derive(Debug)]
 pub struct Driver {
@@ -199,10 +202,17 @@ impl Turn {
                 // Nobody holds a handle any more.
                 self.stop(now);
             }
-            if self.stop_by.is_some_and(|by| now >= by || (self.hub.is_quiet() && !more)) {
+            if self.may_end(now, more) {
                 return;
             }
         }
+    }
+
+    /// Whether all was said after the stop, or the time for it is over; `more` is still to be received.
+    fn may_end(&self, now: Instant, more: bool) -> bool {
+        let Some(by) = self.stop_by else { return false };
+        let peers_are_gone = now >= by || (self.hub.is_quiet() && !more);
+        peers_are_gone && (!self.hub.awaits_recordings() || now >= by + FINISHED_MAX)
     }
 
     /// Waits for the sockets, a request or a deadline; tells whether something is there by TCP.
@@ -213,7 +223,7 @@ impl Turn {
             until = until.min(at);
         }
         if let Some(by) = self.stop_by {
-            until = until.min(by);
+            until = until.min(if by > now { by } else { by + FINISHED_MAX });
         }
         let idle = self.waiting.is_empty() && self.port.requests.is_empty();
         let timeout = if idle { until.saturating_duration_since(now) } else { Duration::ZERO };

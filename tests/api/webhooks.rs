@@ -88,3 +88,25 @@ async fn a_stop_waits_a_moment_for_the_webhook_and_no_longer() {
     );
     assert_eq!(hook.next().await.content["type"], "broadcast-ended");
 }
+
+#[tokio::test]
+async fn how_a_recording_ended_is_told_though_the_server_stops_meanwhile() {
+    let mut hook = Hook::start(|_| Some(200)).await;
+    let server = server(&hook, &["--record", "all", "--record-min-free", "0"]).await;
+    let mut encoder = wire::live(&server, 1, "r/u").await;
+    let mut heard = Vec::new();
+    while heard.last() != Some(&json!("recording-started")) {
+        heard.push(told(&mut hook, &mut [&mut encoder]).await.content["type"].clone());
+    }
+    assert_eq!(heard, ["broadcast-started", "recording-started"]);
+    until("some is recorded", &mut [&mut encoder], |wires| {
+        wires[0].client.outgoing.iter().all(|track| track.encoder.sent.len() > 60)
+    })
+    .await;
+    server.stop().await;
+    let rest: Vec<Value> = hook.rest().into_iter().map(|asked| asked.content).collect();
+    let kinds: Vec<&str> = rest.iter().map(|content| content["type"].as_str().unwrap()).collect();
+    // These pictures are none that ffmpeg could decode.
+    assert_eq!(kinds, ["broadcast-ended", "recording-failed"], "{rest:?}");
+    assert!(rest[1]["error"].as_str().is_some_and(|error| error.contains("ffmpeg")), "{rest:?}");
+}

@@ -53,8 +53,14 @@ impl WebhookMetrics {
         self.lost.inc_by(messages);
     }
 
-    /// Has them shown.
+    /// Has them shown. Those by which one sees that nobody is let in stand at nought from the beginning: a rate has nothing to
+    /// say of a counter's first appearance.
     pub fn register(&self, registry: &mut Registry) {
+        for kind in ["publish", "play"] {
+            for outcome in [Outcome::Accepted, Outcome::Refused, Outcome::Failed, Outcome::TimedOut] {
+                drop(self.requests.get_or_create(&[("type", kind), ("outcome", outcome.name())]));
+            }
+        }
         registry.register(
             "onair_webhook_requests",
             "Requests to the webhook by type of message and by outcome",
