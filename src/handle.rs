@@ -121,6 +121,8 @@ pub struct HubHandle {
     requests: mpsc::Sender<Request>,
     waker: Arc<Waker>,
     last_session: Arc<AtomicU64>,
+    /// The stop has been ordered.
+    is_stopping: Arc<AtomicBool>,
     notices: broadcast::WeakSender<Arc<Notice>>,
 }
 
@@ -171,6 +173,7 @@ pub fn bridge() -> nix::Result<(HubHandle, HubPort, mpsc::Receiver<NewRecording>
         requests,
         waker: Arc::clone(&waker),
         last_session: Arc::new(AtomicU64::new(0)),
+        is_stopping: Arc::new(AtomicBool::new(false)),
         notices: notices.downgrade(),
     };
     let port = HubPort { requests: inbox, waker, recordings, notices };
@@ -196,6 +199,10 @@ impl HubHandle {
     ///
     /// [`HandleError`]; the order was not taken.
     pub fn order(&self, order: Order) -> Result<(), HandleError> {
+        if matches!(order, Order::Shutdown) {
+            // Before the hub can act on it: a session that ends because of it is told so.
+            self.is_stopping.store(true, Ordering::SeqCst);
+        }
         self.send(Request::Order(order))
     }
 
@@ -278,6 +285,12 @@ impl Session {
     /// or a server that has stopped. Cancel safe.
     pub async fn recv(&mut self) -> Option<Signal> {
         self.signals.recv().await.map(|signal| *signal)
+    }
+
+    /// Whether a session that is over ended with the server, and not by itself.
+    #[must_use]
+    pub fn ended_with_the_server(&self) -> bool {
+        self.handle.is_stopping.load(Ordering::SeqCst) || self.handle.requests.is_closed()
     }
 }
 

@@ -165,7 +165,7 @@ where
         let step = tokio::select! {
             signal = talk.session.recv() => match signal {
                 Some(signal) => talk.pass_on(&signal).await,
-                None if *stopping.borrow() => Err(End::Closed(Verdict::GOING_AWAY)),
+                None if talk.session.ended_with_the_server() => Err(End::Closed(Verdict::GOING_AWAY)),
                 None => Err(End::Closed(Verdict::TOO_SLOW)),
             },
             frame = talk.socket.next(), if talk.waiting.len() < WAITING_MAX => talk.hear(frame).await,
@@ -427,9 +427,9 @@ where
 mod tests {
     use super::*;
     use crate::access::Permit as Leave;
-    use crate::handle::{HubPort, NewRecording, Request, SIGNALS_MAX, bridge};
+    use crate::handle::{HubHandle, HubPort, NewRecording, Request, SIGNALS_MAX, bridge};
     use crate::http::policy::PolicyCell;
-    use crate::hub::io::Command;
+    use crate::hub::io::{Command, Order};
     use tokio::io::DuplexStream;
     use tokio::sync::mpsc;
     use tokio::task::JoinHandle;
@@ -444,7 +444,8 @@ mod tests {
         _recordings: mpsc::Receiver<NewRecording>,
     }
 
-    async fn line(buffer_bytes: usize) -> Line {
+    /// The line, and the server's handle of the hub.
+    async fn line_and_hub(buffer_bytes: usize) -> (Line, HubHandle) {
         let (ours, theirs) = tokio::io::duplex(buffer_bytes);
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         let server = WebSocketStream::from_raw_socket(ours, Role::Server, None).await;
@@ -456,7 +457,11 @@ mod tests {
         let access = Access { policy, address: [127, 0, 0, 1].into(), caller, asker: None };
         let server =
             tokio::spawn(async move { converse(server, session, access, stopping, &HttpMetrics::default()).await });
-        Line { client, port, signals: Some(signals), stop, server, _recordings: recordings }
+        (Line { client, port, signals: Some(signals), stop, server, _recordings: recordings }, handle)
+    }
+
+    async fn line(buffer_bytes: usize) -> Line {
+        line_and_hub(buffer_bytes).await.0
     }
 
     async fn close_code(client: &mut WebSocketStream<DuplexStream>) -> u16 {
@@ -567,6 +572,15 @@ mod tests {
         let mut line = line(1 << 16).await;
         line.signals = None;
         assert_eq!(close_code(&mut line.client).await, 1008);
+    }
+
+    /// The hub may be done with the stop before its doors have heard of it.
+    #[tokio::test]
+    async fn a_session_that_the_hub_ends_because_it_stops_is_not_blamed() {
+        let (mut line, hub) = line_and_hub(1 << 16).await;
+        hub.order(Order::Shutdown).unwrap();
+        line.signals = None;
+        assert_eq!(close_code(&mut line.client).await, 1001);
     }
 
     #[tokio::test]
