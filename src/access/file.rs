@@ -17,6 +17,9 @@ const FILE_MAX_BYTES: usize = 1 << 20;
 /// Shorter tokens are guessed.
 const TOKEN_MIN_CHARACTERS: usize = 16;
 
+/// What stands for a secret in the examples, which everyone knows.
+const PLACEHOLDER: &str = "replace-me";
+
 /// The most `[[jwt]]` entries: a token's signature is tried against each.
 const ISSUERS_MAX: usize = 16;
 
@@ -130,6 +133,9 @@ fn keys(entry: &JwtEntry, beside: &dyn Fn(&str) -> Result<String, String>) -> Re
 
 fn hash(token: Option<&str>, sha256: Option<&str>) -> Result<TokenHash, String> {
     match (token, sha256) {
+        (Some(token), None) if token.starts_with(PLACEHOLDER) => {
+            Err("`token` is still the example's: make one with `openssl rand -hex 24`".to_owned())
+        }
         (Some(token), None) if token.chars().count() >= TOKEN_MIN_CHARACTERS => Ok(TokenHash::of(token)),
         (Some(_), None) => Err(format!("a `token` has at least {TOKEN_MIN_CHARACTERS} characters, or it is guessed")),
         (None, Some(sha256)) => {
@@ -185,6 +191,7 @@ mod tests {
         for (text, named) in [
             ("[[token]]\ntoken = \"s3cret-s3cret-s3cret\"\ncan = [\"fly\"]", "not `fly`"),
             ("[[token]]\ntoken = \"s3cret\"\ncan = []", "at least 16"),
+            ("[[token]]\ntoken = \"replace-me-s3cret-s3cret\"\ncan = []", "still the example's"),
             ("[[token]]\nsha256 = \"s3cret\"\ncan = []", "64 hexadecimal digits"),
             ("[[token]]\ncan = []", "give one of"),
             ("[[token]]\ntoken = \"s3cret-s3cret-s3cret\"\nsha256 = \"\"\ncan = []", "give one of"),

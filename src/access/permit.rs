@@ -222,11 +222,18 @@ mod tests {
 
     #[test]
     fn the_example_grants_what_it_says() {
-        let policy = Policy::parse(include_str!("../../deploy/auth.example.toml")).unwrap();
+        let example = include_str!("../../deploy/auth.example.toml");
+        let error = Policy::parse(example).unwrap_err().to_string();
+        assert!(error.contains("make one with"), "its secrets are everyone's: {error}");
+        let filled = example.replace("replace-me", "a-secret-of-ours");
+        let error = Policy::parse(&filled).unwrap_err().to_string();
+        assert!(error.contains("64 hexadecimal digits"), "nor is its hash anyone's: {error}");
+        let policy =
+            Policy::parse(&filled.replace("\"a-secret-of-ours\"", &format!("\"{}\"", "0c".repeat(32)))).unwrap();
         assert!(policy.permit(None, 0).unwrap().may(Right::Watch, &id("open-air/ada")));
-        let studio = policy.permit(Some("replace-me-studio-4f1c9e0b"), 0).unwrap();
+        let studio = policy.permit(Some("a-secret-of-ours-studio"), 0).unwrap();
         assert!(studio.may(Right::Publish, &id("stage/cam-2")) && !studio.may(Right::Publish, &id("stage/eve")));
-        let viewer = policy.permit(Some("replace-me-viewer-77aa03d2"), 0).unwrap();
+        let viewer = policy.permit(Some("a-secret-of-ours-viewer"), 0).unwrap();
         assert!(viewer.may_in_all_of(Right::Watch, "stage") && !viewer.may_everywhere(Right::Recordings));
     }
 

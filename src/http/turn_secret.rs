@@ -10,6 +10,9 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+/// What stands for the secret in the example.
+const PLACEHOLDER: &str = "replace-me";
+
 /// A secret shared with a TURN server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TurnSecret(String);
@@ -25,8 +28,8 @@ pub struct TurnLogin {
 
 /// What is no secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a secret has at least one character")]
-pub struct EmptySecret;
+#[error("a secret is one that nobody else knows: make one with `openssl rand -hex 32`")]
+pub struct NotASecret;
 
 impl TurnSecret {
     /// A login that a TURN server with the same secret takes until `expires_s`, in Unix time. By `name` it tells users apart,
@@ -42,10 +45,10 @@ impl TurnSecret {
 }
 
 impl FromStr for TurnSecret {
-    type Err = EmptySecret;
+    type Err = NotASecret;
 
-    fn from_str(text: &str) -> Result<Self, EmptySecret> {
-        if text.is_empty() { Err(EmptySecret) } else { Ok(Self(text.to_owned())) }
+    fn from_str(text: &str) -> Result<Self, NotASecret> {
+        if text.is_empty() || text == PLACEHOLDER { Err(NotASecret) } else { Ok(Self(text.to_owned())) }
     }
 }
 
@@ -79,8 +82,14 @@ mod tests {
     fn neither_secret_nor_password_is_shown() {
         let secret: TurnSecret = "north".parse().unwrap();
         let login = secret.login(1, "x");
-        assert_eq!("".parse::<TurnSecret>(), Err(EmptySecret));
         let shown = format!("{secret:?} {login:?}");
         assert!(!shown.contains("north") && !shown.contains(&login.credential), "{shown}");
+    }
+
+    #[test]
+    fn what_everyone_knows_is_no_secret() {
+        for text in ["", "replace-me"] {
+            assert_eq!(text.parse::<TurnSecret>(), Err(NotASecret), "{text}");
+        }
     }
 }
