@@ -73,3 +73,19 @@ fn the_examples_of_who_may_do_what_are_sound() {
     assert!(studio.may(onair::access::Right::Publish, &stage("cam-1")));
     assert!(!studio.may(onair::access::Right::Publish, &stage("ada")));
 }
+
+#[test]
+fn the_readme_says_what_each_fuzz_target_does() {
+    let targets = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/fuzz_targets")).expect("the targets");
+    let names = targets.filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()));
+    let mut count = 0;
+    for name in names {
+        let is_told = README.lines().any(|row| {
+            let first = row.strip_prefix("| ").and_then(|row| row.split(" |").next());
+            first.is_some_and(|cell| cell.split(", ").any(|target| target == format!("`{name}`")))
+        });
+        assert!(is_told, "the README's table of fuzz targets lacks {name}");
+        count += 1;
+    }
+    assert!(count > 5, "too few targets: {count}");
+}
