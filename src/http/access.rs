@@ -1,14 +1,13 @@
 //! What the client of a WebSocket may do: by the token of a message, or by that of the request that opened the WebSocket, and
 //! by the webhook's word.
 //!
-//! **Invariant:** the webhook is asked about what tokens permit, and about nothing else.
+//! **Invariant:** tokens are judged by the policy of the moment, and the webhook is asked about what they permit alone.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 
-use super::policy::{PolicyCell, TokenError};
+use super::policy::{PolicyCell, Shown, TokenError};
 use super::webhook::{Asker, Question, Refusal, Wanted};
-use crate::access::{Permit, Right};
+use crate::access::Right;
 use crate::hub::io::Door;
 use crate::signal::{BroadcastId, ClientMessage, ErrorCode};
 
@@ -16,10 +15,8 @@ use crate::signal::{BroadcastId, ClientMessage, ErrorCode};
 pub struct Access {
     /// Who may do what.
     pub policy: PolicyCell,
-    /// The client's address.
-    pub address: IpAddr,
-    /// What the request that opened the WebSocket may do.
-    pub caller: Permit,
+    /// What the request that opened the WebSocket has shown.
+    pub shown: Shown,
     /// Who has a say besides.
     pub asker: Option<Asker>,
 }
@@ -49,8 +46,7 @@ impl Access {
             // The others say something of what these two began.
             _ => return Ok(()),
         };
-        let own = token.as_deref().map(|token| self.policy.permit(Some(token), self.address)).transpose()?;
-        let leave = own.as_ref().unwrap_or(&self.caller);
+        let leave = self.shown.permit(&self.policy, token.as_deref())?;
         let what = right.name();
         let (may, whom) = match user {
             Some(user) => {
@@ -78,7 +74,7 @@ impl Access {
             ClientMessage::Subscribe { room, user: None, .. } => Wanted::PlayAll(room.clone()),
             _ => return None,
         };
-        let question = Question { wanted, door: Door::WebSocket, remote: self.address };
+        let question = Question { wanted, door: Door::WebSocket, remote: self.shown.address() };
         Some(Box::pin(async move { asker.ask(&question).await.map_err(NoLeave::from) }))
     }
 }

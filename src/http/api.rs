@@ -55,7 +55,7 @@ struct Track {
 }
 
 /// `GET /api/broadcasts`.
-pub async fn broadcasts(State(state): State<AppState>, Caller(permit): Caller) -> Result<Response, Problem> {
+pub async fn broadcasts(State(state): State<AppState>, Caller { permit, .. }: Caller) -> Result<Response, Problem> {
     let snapshot = snapshot(&state).await?;
     Ok((NO_STORE, Json(visible(&snapshot, &permit))).into_response())
 }
@@ -83,7 +83,7 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
 }
 
 /// `GET /api/recordings`.
-pub async fn recordings(State(state): State<AppState>, Caller(permit): Caller) -> Result<Response, Problem> {
+pub async fn recordings(State(state): State<AppState>, Caller { permit, .. }: Caller) -> Result<Response, Problem> {
     let dir = state.record_dir().to_owned();
     let turn = turn_at_disk(&state).await?;
     // The turn goes with the reading, which goes on when the client has hung up.

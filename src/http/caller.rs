@@ -8,15 +8,20 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use super::policy::TokenError;
+use super::policy::{Shown, TokenError};
 use super::problem::Problem;
 use super::state::{AppState, Remote};
 use crate::access::{Permit, Right};
 use crate::signal::{BroadcastId, ErrorCode};
 
-/// What the caller of a request may do.
+/// The caller of a request.
 #[derive(Debug, Clone)]
-pub struct Caller(pub Permit);
+pub struct Caller {
+    /// What it may do.
+    pub permit: Permit,
+    /// By what it has shown.
+    pub shown: Shown,
+}
 
 impl Caller {
     /// Refuses what is not permitted with a broadcast.
@@ -26,7 +31,7 @@ impl Caller {
     /// 401 where no token was shown, else 403.
     pub fn require(&self, right: Right, broadcast: &BroadcastId) -> Result<(), Problem> {
         let what = format_args!("{} {broadcast}", right.name());
-        if self.0.may(right, broadcast) { Ok(()) } else { Err(self.refusal(&what)) }
+        if self.permit.may(right, broadcast) { Ok(()) } else { Err(self.refusal(&what)) }
     }
 
     /// Refuses what is not permitted everywhere.
@@ -35,7 +40,7 @@ impl Caller {
     ///
     /// 401 where no token was shown, else 403.
     pub fn require_everywhere(&self, right: Right) -> Result<(), Problem> {
-        if self.0.may_everywhere(right) { Ok(()) } else { Err(self.refusal(&right.name())) }
+        if self.permit.may_everywhere(right) { Ok(()) } else { Err(self.refusal(&right.name())) }
     }
 
     /// Refuses who may do neither with any broadcast.
@@ -44,14 +49,14 @@ impl Caller {
     ///
     /// 401 where no token was shown, else 403.
     pub fn require_somewhere(&self, [one, other]: [Right; 2]) -> Result<(), Problem> {
-        if self.0.may_somewhere(one) || self.0.may_somewhere(other) {
+        if self.permit.may_somewhere(one) || self.permit.may_somewhere(other) {
             return Ok(());
         }
         Err(self.refusal(&format_args!("{} or {}", one.name(), other.name())))
     }
 
     fn refusal(&self, what: &dyn std::fmt::Display) -> Problem {
-        if self.0.has_token() {
+        if self.permit.has_token() {
             Problem::forbidden(format!("this token does not permit: {what}"))
         } else {
             Problem::signaling(ErrorCode::Unauthorized, format!("a token is needed: {what}"))
@@ -76,14 +81,15 @@ impl FromRequestParts<AppState> for Caller {
         };
         // The listener names the sender of every request.
         let remote = parts.extensions.get::<Remote>().copied().ok_or_else(|| refused("the request has no sender"))?;
-        let permit = state.policy().permit(token.as_deref(), remote.0.ip());
-        permit.map(Self).map_err(|error| match error {
+        let shown = Shown::new(token, remote.0.ip());
+        let permit = shown.permit(state.policy(), None).map_err(|error| match error {
             TokenError::Bad(_) => refused(&error.to_string()),
             TokenError::TooMany { retry_after_s } => {
                 state.metrics().unauthorized();
                 Problem::too_many_tokens(retry_after_s, error.to_string())
             }
-        })
+        })?;
+        Ok(Self { permit, shown })
     }
 }
 

@@ -20,16 +20,17 @@ use futures_util::stream::poll_fn;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, interval_at, timeout};
 
 use super::api::{Broadcast, snapshot, visible};
 use super::caller::Caller;
 use super::gate::{Gate, Seat};
 use super::metrics::Counted;
+use super::policy::PolicyCell;
 use super::problem::Problem;
 use super::state::{AppState, Remote};
 use super::stop::stopped;
-use crate::access::{Permit, Right};
+use crate::access::Right;
 use crate::hub::io::{News, Notice};
 use crate::signal::ErrorCode;
 
@@ -42,11 +43,17 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// A quiet stream shows that it lives: proxies end what says nothing for a minute.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
+/// How often it is seen whether a token's time is over.
+const JUDGED_EVERY: Duration = Duration::from_secs(15);
+
 /// After so long a client connects again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long the hub may take to say farewell when the server stops.
 const FAREWELL_DEADLINE: Duration = Duration::from_millis(500);
+
+/// One of these a listener must have.
+const HEARD: [Right; 2] = [Right::Watch, Right::Recordings];
 
 /// Asks nginx to pass events on as they come.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -64,17 +71,18 @@ pub async fn events(
     Extension(remote): Extension<Remote>,
     caller: Caller,
 ) -> Result<Response, Problem> {
-    caller.require_somewhere([Right::Watch, Right::Recordings])?;
+    caller.require_somewhere(HEARD)?;
     let seat = admit(state.event_gate(), remote.0.ip())?;
     // In this order: what comes after the look at what is live is heard.
     let notices = state.handle().notices()?;
     let snapshot = snapshot(&state).await?;
-    let broadcasts = visible(&snapshot, &caller.0);
+    let broadcasts = visible(&snapshot, &caller.permit);
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
     let stream = Stream {
         notices,
         told: snapshot.notices,
-        permit: caller.0,
+        caller,
+        policy: state.policy().clone(),
         events: sender,
         _open: (seat, state.metrics().event_stream()),
     };
@@ -114,6 +122,8 @@ enum End {
     Left,
     /// The client does not keep up.
     Slow,
+    /// The client may hear nothing any more.
+    Refused,
     /// The server stops.
     Stopped,
 }
@@ -123,18 +133,23 @@ struct Stream {
     notices: broadcast::Receiver<Arc<Notice>>,
     /// The number of the latest notice that the client knows of.
     told: u64,
-    permit: Permit,
+    caller: Caller,
+    policy: PolicyCell,
     events: mpsc::Sender<Event>,
     _open: (Seat, Counted),
 }
 
 impl Stream {
     async fn run(mut self, beginning: Event, mut stopping: watch::Receiver<bool>) -> End {
+        let mut policies = self.policy.changes();
+        let mut clock = interval_at(Instant::now() + JUDGED_EVERY, JUDGED_EVERY);
         let mut step = self.say(beginning).await;
         while step.is_ok() {
             step = tokio::select! {
                 biased;
                 () = self.events.closed() => Err(End::Left),
+                Ok(()) = policies.changed() => self.judge(),
+                _ = clock.tick() => self.judge(),
                 notice = self.notices.recv() => self.pass_on(notice).await,
                 () = stopped(&mut stopping) => break,
             };
@@ -158,6 +173,12 @@ impl Stream {
         timeout(FAREWELL_DEADLINE, words).await.unwrap_or(End::Stopped)
     }
 
+    /// What the client may hear is not for ever: policies change, and tokens expire.
+    fn judge(&mut self) -> Result<(), End> {
+        self.caller.permit = self.caller.shown.permit(&self.policy, None).map_err(|_| End::Refused)?;
+        self.caller.require_somewhere(HEARD).map_err(|_| End::Refused)
+    }
+
     async fn pass_on(&mut self, notice: Result<Arc<Notice>, RecvError>) -> Result<(), End> {
         let notice = notice.map_err(|error| match error {
             RecvError::Lagged(_) => End::Slow,
@@ -171,7 +192,7 @@ impl Stream {
             News::Recording { .. } => Right::Recordings,
             News::Connected { .. } | News::Disconnected { .. } | News::Viewers { .. } => Right::Watch,
         };
-        if !self.permit.may(right, &notice.broadcast) {
+        if !self.caller.permit.may(right, &notice.broadcast) {
             return Ok(());
         }
         let event = Event::default().event(name(&notice.news)).id(notice.seq.to_string());
@@ -206,7 +227,8 @@ fn name(news: &News) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Policy;
+    use crate::access::{Permit, Policy};
+    use crate::http::policy::Shown;
     use crate::hub::io::SessionId;
     use crate::signal::LeaveReason;
     use crate::signal::message::RecordingState;
@@ -214,20 +236,32 @@ mod tests {
 
     struct Line {
         notices: broadcast::Sender<Arc<Notice>>,
+        policy: PolicyCell,
         events: Option<mpsc::Receiver<Event>>,
         stop: watch::Sender<bool>,
         server: tokio::task::JoinHandle<End>,
     }
 
-    fn line(permit: Permit, waiting_max: usize, told: u64) -> Line {
+    const WATCHER: &str = "[[token]]\ntoken = \"watcher-0123456789\"\ncan = [\"watch\"]\nrooms = [\"r\"]";
+
+    /// To a watcher of `r`, where there is a policy.
+    fn line(policy: Option<&str>, waiting_max: usize, told: u64) -> Line {
+        let policy = policy.map_or_else(PolicyCell::default, |rules| PolicyCell::new(Policy::parse(rules).unwrap()));
+        let shown = Shown::new(Some("watcher-0123456789".to_owned()), [127, 0, 0, 1].into());
+        let caller = Caller { permit: shown.permit(&policy, None).unwrap(), shown };
+        line_to(caller, policy, waiting_max, told)
+    }
+
+    fn line_to(caller: Caller, policy: PolicyCell, waiting_max: usize, told: u64) -> Line {
         let notices = broadcast::Sender::new(waiting_max);
         let (sender, events) = mpsc::channel(1);
         let (stop, stopping) = watch::channel(false);
         let seat = admit(&Gate::new(1, 1), [127, 0, 0, 1].into()).unwrap();
         let open = (seat, crate::http::metrics::HttpMetrics::default().event_stream());
-        let stream = Stream { notices: notices.subscribe(), told, permit, events: sender, _open: open };
+        let stream =
+            Stream { notices: notices.subscribe(), told, caller, policy: policy.clone(), events: sender, _open: open };
         let server = tokio::spawn(stream.run(Event::default().data("begin"), stopping));
-        Line { notices, events: Some(events), stop, server }
+        Line { notices, policy, events: Some(events), stop, server }
     }
 
     impl Line {
@@ -250,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_the_messages_of_the_websocket() {
-        let mut line = line(Permit::everything(), 16, 4);
+        let mut line = line(None, 16, 4);
         line.tell(4, "r/u", viewers(9));
         line.tell(5, "r/u", News::Connected { session: SessionId(1), tracks: vec![] });
         line.tell(6, "r/u", viewers(2));
@@ -286,9 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_hears_of_what_they_may_not_see() {
-        let policy =
-            Policy::parse("[[token]]\ntoken = \"watcher-0123456789\"\ncan = [\"watch\"]\nrooms = [\"r\"]").unwrap();
-        let mut line = line(policy.permit(Some("watcher-0123456789"), 0).unwrap(), 16, 0);
+        let mut line = line(Some(WATCHER), 16, 0);
         line.tell(1, "other/u", viewers(1));
         line.tell(2, "r/u", News::Recording { state: RecordingState::Started, file: None, error: None });
         line.tell(3, "r/u", viewers(3));
@@ -296,14 +328,46 @@ mod tests {
         assert!(line.heard().await.unwrap().contains("\"count\":3"));
     }
 
+    #[tokio::test]
+    async fn a_change_of_policy_reaches_who_listens_already() {
+        let mut first = line(Some(WATCHER), 16, 0);
+        first.heard().await.unwrap();
+        let elsewhere = WATCHER.replace("[\"r\"]", "[\"other\"]");
+        first.policy.replace(Policy::parse(&elsewhere).unwrap());
+        first.tell(1, "r/u", viewers(1));
+        first.tell(2, "other/u", viewers(2));
+        assert!(first.heard().await.unwrap().contains("other/u"));
+        first.policy.replace(Policy::parse("").unwrap());
+        assert_eq!(first.heard().await, None);
+        assert_eq!(first.server.await.unwrap(), End::Refused);
+        // Nor does it help to have a token of which no right is left that matters here.
+        let mut other = line(Some(WATCHER), 16, 0);
+        other.heard().await.unwrap();
+        other.policy.replace(Policy::parse(&WATCHER.replace("watch\"", "publish\"")).unwrap());
+        assert_eq!(other.server.await.unwrap(), End::Refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_whose_time_is_over_ends_the_stream() {
+        let policy = PolicyCell::new(Policy::parse("").unwrap());
+        // As it was when the stream began.
+        let permit = Permit::everything();
+        let shown = Shown::new(Some("expired".to_owned()), [127, 0, 0, 1].into());
+        let begun = Instant::now();
+        let mut line = line_to(Caller { permit, shown }, policy, 16, 0);
+        line.heard().await.unwrap();
+        assert_eq!(line.heard().await, None);
+        assert_eq!((line.server.await.unwrap(), begun.elapsed()), (End::Refused, JUDGED_EVERY));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_loses_the_stream() {
         // By the clock, where little is told.
-        let slow = line(Permit::everything(), 16, 0);
+        let slow = line(None, 16, 0);
         (1..=2).for_each(|seq| slow.tell(seq, "r/u", viewers(1)));
         assert_eq!(slow.server.await.unwrap(), End::Slow);
         // By what waits, where much is.
-        let mut late = line(Permit::everything(), 2, 0);
+        let mut late = line(None, 2, 0);
         late.heard().await.unwrap();
         tokio::task::yield_now().await;
         (1..=9).for_each(|seq| late.tell(seq, "r/u", viewers(1)));
@@ -313,11 +377,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_leaves_is_let_go_at_once_and_a_stop_lets_the_last_words_pass() {
-        let mut line_left = line(Permit::everything(), 16, 0);
+        let mut line_left = line(None, 16, 0);
         line_left.events = None;
         assert_eq!(line_left.server.await.unwrap(), End::Left);
 
-        let mut line = line(Permit::everything(), 16, 0);
+        let mut line = line(None, 16, 0);
         line.heard().await.unwrap();
         line.stop.send(true).unwrap();
         line.tell(1, "r/u", News::Disconnected { reason: LeaveReason::Shutdown });
@@ -332,7 +396,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel(1);
         let response = respond(receiver);
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let mut body = response.into_body().into_data_stream();
         for _ in 0..2 {
             assert_eq!(body.next().await.unwrap().unwrap(), ":\n\n");

@@ -2,9 +2,12 @@
 //!
 //! **Invariant:** each question is answered by one policy, the one before or the one after a change.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
 
 use super::gate::counted_under;
 use crate::access::attempts::Attempts;
@@ -13,8 +16,16 @@ use crate::access::{BadToken, Permit, Policy};
 /// The policy in force, which can be replaced while the server runs. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct PolicyCell {
-    policy: Arc<RwLock<Arc<Policy>>>,
+    policy: Arc<watch::Sender<Arc<Policy>>>,
     attempts: Arc<Mutex<Attempts>>,
+}
+
+/// The token that a client has shown, or none, and from where. It is kept by who serves that client for long, for what it
+/// permits may change.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shown {
+    token: Option<String>,
+    address: IpAddr,
 }
 
 /// Why a token permits nothing.
@@ -35,12 +46,18 @@ impl PolicyCell {
     /// A cell that holds `policy`.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self { policy: Arc::new(RwLock::new(Arc::new(policy))), attempts: Arc::default() }
+        Self { policy: Arc::new(watch::Sender::new(Arc::new(policy))), attempts: Arc::default() }
     }
 
-    /// Puts another policy in force. What was begun under the one before goes on.
+    /// Puts another policy in force. Media that was begun under the one before goes on.
     pub fn replace(&self, policy: Policy) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        self.policy.send_replace(Arc::new(policy));
+    }
+
+    /// Tells of each change from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Arc<Policy>> {
+        self.policy.subscribe()
     }
 
     /// What whoever shows `token`, or none, from `address` may do.
@@ -49,7 +66,7 @@ impl PolicyCell {
     ///
     /// [`TokenError`].
     pub fn permit(&self, token: Option<&str>, address: IpAddr) -> Result<Permit, TokenError> {
-        let policy = Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner));
+        let policy = Arc::clone(&self.policy.borrow());
         // A clock that stands before 1970 counts from there.
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         // Loopback is not counted: behind a reverse proxy, one who guesses would shut out all.
@@ -73,9 +90,40 @@ impl PolicyCell {
     }
 }
 
+impl Shown {
+    /// What a client at `address` shows.
+    #[must_use]
+    pub fn new(token: Option<String>, address: IpAddr) -> Self {
+        Self { token, address }
+    }
+
+    /// From where.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// What it permits at the moment; another `token`, if given, counts instead.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`].
+    pub fn permit(&self, policy: &PolicyCell, token: Option<&str>) -> Result<Permit, TokenError> {
+        policy.permit(token.or(self.token.as_deref()), self.address)
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Shown").field(&self.address).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Right;
     use crate::access::attempts::WRONG_MAX;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -87,6 +135,23 @@ mod tests {
         assert!(other.permit(Some("anything"), HERE).is_ok());
         cell.replace(Policy::parse("").unwrap());
         assert_eq!(other.permit(Some("anything"), HERE).unwrap_err(), TokenError::Bad(BadToken));
+    }
+
+    #[test]
+    fn what_was_shown_is_judged_anew_and_not_told() {
+        let with = |rooms: &str| {
+            Policy::parse(&format!(
+                "[[token]]\ntoken = \"watcher-0123456789\"\ncan = [\"watch\"]\nrooms = [\"{rooms}\"]"
+            ))
+        };
+        let cell = PolicyCell::new(with("stage").unwrap());
+        let shown = Shown::new(Some("watcher-0123456789".to_owned()), HERE);
+        assert!(!format!("{shown:?}").contains("watcher"));
+        let may = |token| shown.permit(&cell, token).map(|permit| permit.may_in_all_of(Right::Watch, "stage"));
+        assert_eq!(may(None), Ok(true));
+        assert_eq!(may(Some("another-0123456789")), Err(TokenError::Bad(BadToken)));
+        cell.replace(with("other").unwrap());
+        assert_eq!(may(None), Ok(false));
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub async fn options(
     headers: HeaderMap,
 ) -> Response {
     let broadcast = offer::broadcast_of(&room, &user);
-    let may_use = caller.is_ok_and(|caller| broadcast.is_ok_and(|broadcast| caller.0.may(Right::Publish, &broadcast)));
+    let may_use =
+        caller.is_ok_and(|caller| broadcast.is_ok_and(|broadcast| caller.permit.may(Right::Publish, &broadcast)));
     offer::endpoint_options(&state, may_use, &headers)
 }
 

@@ -65,7 +65,7 @@ pub async fn upgrade(
     State(state): State<AppState>,
     Extension(remote): Extension<Remote>,
     Extension(permit): Extension<Arc<Permit>>,
-    Caller(caller): Caller,
+    Caller { shown, .. }: Caller,
     mut request: Request,
 ) -> Response {
     let (response, upgrade) = match handshake::accept(&mut request) {
@@ -88,7 +88,7 @@ pub async fn upgrade(
                 let number = session.id().0;
                 tracing::info!(session = number, "a WebSocket begins");
                 let (policy, asker) = (state.policy().clone(), state.asker().cloned());
-                let access = Access { policy, address: remote.0.ip(), caller, asker };
+                let access = Access { policy, shown, asker };
                 let end = converse(socket, session, access, state.stopping(), state.metrics()).await;
                 tracing::info!(session = number, %end, "a WebSocket ended");
             }
@@ -426,9 +426,8 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Permit as Leave;
     use crate::handle::{HubHandle, HubPort, NewRecording, Request, SIGNALS_MAX, bridge};
-    use crate::http::policy::PolicyCell;
+    use crate::http::policy::{PolicyCell, Shown};
     use crate::hub::io::{Command, Order};
     use tokio::io::DuplexStream;
     use tokio::sync::mpsc;
@@ -453,8 +452,8 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let session = handle.open(Door::WebSocket, [127, 0, 0, 1].into()).unwrap();
         let Some(Request::Open { signals, .. }) = port.requests.recv().await else { panic!("no session began") };
-        let (policy, caller) = (PolicyCell::default(), Leave::everything());
-        let access = Access { policy, address: [127, 0, 0, 1].into(), caller, asker: None };
+        let shown = Shown::new(None, [127, 0, 0, 1].into());
+        let access = Access { policy: PolicyCell::default(), shown, asker: None };
         let server =
             tokio::spawn(async move { converse(server, session, access, stopping, &HttpMetrics::default()).await });
         (Line { client, port, signals: Some(signals), stop, server, _recordings: recordings }, handle)

@@ -22,8 +22,13 @@ pub struct Client(WebSocketStream<TcpStream>);
 
 impl Client {
     pub async fn connect(server: &Server) -> Self {
+        Self::connect_with(server, "").await
+    }
+
+    /// With a query in the address, such as `?token=TOKEN`.
+    pub async fn connect_with(server: &Server, query: &str) -> Self {
         let stream = TcpStream::connect(server.http).await.unwrap();
-        let (socket, response) = client_async(format!("ws://{}/ws", server.http), stream).await.unwrap();
+        let (socket, response) = client_async(format!("ws://{}/ws{query}", server.http), stream).await.unwrap();
         assert_eq!(response.status(), 101);
         Self(socket)
     }
