@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onair::egress::cipher::{Cipher, MasterKey, Profile, RTP_LABELS};
+use onair::egress::extensions::ExtensionIds;
 use onair::egress::outlet::Outlet;
 use onair::egress::packet::{PassedExtensions, RelayPacket};
 use onair::egress::sink::{DatagramSink, Path, Traffic};
 use onair::egress::srtp;
-use onair::egress::stream::{ExtensionIds, Moment, Stream, StreamSetup};
+use onair::egress::stream::{Moment, Stream, StreamSetup};
 use onair::rtp::codec::{Codec, TrackKind};
 use onair::rtp::header::{FIXED_HEADER_BYTES, RtpHeader};
 use onair::rtp::ntp::WallClock;

@@ -4,7 +4,6 @@
 //! fails is told to the other side first.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
 use std::time::Instant;
 
 use openssl::error::ErrorStack;
@@ -16,6 +15,7 @@ use super::flight::Flights;
 use super::protection::Protection;
 use super::record::{Admitted, Gate, Kind, records};
 use super::timer::{Due, Timer};
+use super::wire::Wire;
 use crate::egress::keytap::KeyTap;
 
 /// What the keys of SRTP are exported under (RFC 5764 §4.2).
@@ -405,41 +405,4 @@ fn lent<'a>(buffer: &'a mut [u8], bytes: &[u8]) -> Option<&'a [u8]> {
 fn packet<'a>(buffer: &'a mut [u8], datagram: &[u8]) -> DtlsOutput<'a> {
     let needed = datagram.len();
     lent(buffer, datagram).map_or(DtlsOutput::BufferTooSmall { needed }, DtlsOutput::Packet)
-}
-
-/// What OpenSSL takes for its socket: each read is a datagram, and so is each write.
-#[derive(Debug, Default)]
-struct Wire {
-    incoming: Option<Vec<u8>>,
-    written: Vec<Vec<u8>>,
-}
-
-impl Wire {
-    /// Takes out what was written.
-    fn take_written(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.written)
-    }
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let datagram = self.incoming.take().ok_or(io::ErrorKind::WouldBlock)?;
-        // One that is longer than a record may be is cut, as by a socket.
-        let len_bytes = datagram.len().min(buffer.len());
-        for (place, byte) in buffer.iter_mut().zip(datagram) {
-            *place = byte;
-        }
-        Ok(len_bytes)
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        self.written.push(datagram.to_vec());
-        Ok(datagram.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -13,3 +13,4 @@ pub mod protection;
 pub mod provider;
 pub mod record;
 pub mod timer;
+mod wire;

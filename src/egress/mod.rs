@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod cipher;
+pub mod extensions;
 pub mod fanout;
 pub mod keytap;
 pub mod outlet;

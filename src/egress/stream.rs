@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::extensions::{EXTENSIONS_MAX_BYTES, ExtensionIds, ExtensionWriter};
 use super::fanout::PayloadTypes;
 use super::outlet::Outlet;
 use super::packet::RelayPacket;
@@ -16,10 +17,7 @@ use crate::rtp::rewrite::{FIRST_SEQUENCE_MAX, Mapped};
 use crate::rtp::rtcp::{ReportBlock, SenderReport};
 
 /// The longest header with its extensions, in bytes.
-const HEADER_MAX_BYTES: usize = FIXED_HEADER_BYTES + 4 + EXTENSIONS_MAX_BYTES;
-
-/// The longest block of header extensions, in bytes: all that are written, in one-byte form, in whole words.
-const EXTENSIONS_MAX_BYTES: usize = 32;
+const HEADER_MAX_BYTES: usize = FIXED_HEADER_BYTES + EXTENSIONS_MAX_BYTES;
 
 /// The longest mid that is sent, in bytes (RFC 8843 §14).
 const MID_MAX_BYTES: usize = 16;
@@ -29,21 +27,6 @@ const ORIGINAL_SEQUENCE_BYTES: usize = 2;
 
 /// The middle of the time between two sender reports; each stream keeps a time of its own near it (RFC 3550 §6.2).
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The ids under which a subscriber takes header extensions (RFC 8285); 0 where it takes none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ExtensionIds {
-    /// urn:ietf:params:rtp-hdrext:sdes:mid
-    pub mid: u8,
-    /// Absolute send time.
-    pub abs_send_time: u8,
-    /// Client-to-mixer audio level.
-    pub audio_level: u8,
-    /// Video orientation.
-    pub video_orientation: u8,
-    /// Playout delay.
-    pub playout_delay: u8,
-}
 
 /// The moment at which something is sent, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -368,44 +351,6 @@ struct Write {
     original: Option<u16>,
     id: StreamId,
     index: u64,
-}
-
-/// Collects header extensions in one-byte form (RFC 8285 §4.2).
-#[derive(Default)]
-struct ExtensionWriter {
-    block: [u8; EXTENSIONS_MAX_BYTES],
-    len_bytes: usize,
-}
-
-impl ExtensionWriter {
-    /// Adds a value of 1 to 16 bytes under `id`; nothing for an id that the form does not have, 0 among them.
-    fn put(&mut self, id: u8, value: &[u8]) {
-        let Some(len) = value.len().checked_sub(1).filter(|len| *len < 16 && (1..=14).contains(&id)) else {
-            return;
-        };
-        let end = self.len_bytes + 1 + value.len();
-        if let Some([head, place @ ..]) = self.block.get_mut(self.len_bytes..end) {
-            *head = id << 4 | len as u8;
-            place.copy_from_slice(value);
-            self.len_bytes = end;
-        }
-    }
-
-    /// Writes what was collected after the fixed header of the packet in `slot`, and tells its length in bytes.
-    fn copy_to(&self, slot: &mut [u8]) -> Option<usize> {
-        if self.len_bytes == 0 {
-            return Some(0);
-        }
-        let padded_bytes = self.len_bytes.next_multiple_of(4);
-        let ([first, ..], [p0, p1, l0, l1, rest @ ..]) = slot.split_at_mut_checked(FIXED_HEADER_BYTES)? else {
-            return None;
-        };
-        *first |= 0x10;
-        [*p0, *p1] = [0xbe, 0xde];
-        [*l0, *l1] = ((padded_bytes / 4) as u16).to_be_bytes();
-        rest.get_mut(..padded_bytes)?.copy_from_slice(self.block.get(..padded_bytes)?);
-        Some(4 + padded_bytes)
-    }
 }
 
 /// How long a report of ours and this answer to it were on their way (RFC 3550, 6.4.1).

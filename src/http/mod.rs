@@ -18,6 +18,7 @@ pub mod turn_secret;
 pub mod webhook;
 
 mod access;
+mod allowance;
 mod api;
 mod caller;
 mod client;

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::access::{Access, NoLeave, Word};
+use super::allowance::{Allowance, TooFast};
 use super::caller::Caller;
 use super::connection::Permit;
 use super::handshake;
@@ -46,9 +47,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the hub may take to say farewell when the server stops.
 const FAREWELL_DEADLINE: Duration = Duration::from_millis(500);
 
-/// Frames that may come at once, and each second after that.
-const FRAMES_BURST: f64 = 200.0;
-const FRAMES_PER_S: f64 = 50.0;
 /// Messages that may wait while the webhook is asked about one before them; beyond that the client is not read.
 const WAITING_MAX: usize = 8;
 
@@ -126,6 +124,12 @@ impl fmt::Display for End {
     }
 }
 
+impl From<TooFast> for End {
+    fn from(_: TooFast) -> Self {
+        Self::Closed(Verdict::TOO_FAST)
+    }
+}
+
 impl Verdict {
     const GOING_AWAY: Self = Self { code: CloseCode::Away, reason: "the server is shutting down" };
     const TOO_SLOW: Self = Self { code: CloseCode::Policy, reason: "the client does not keep up" };
@@ -156,7 +160,7 @@ async fn converse<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let allowance = Allowance { frames: FRAMES_BURST, at: Instant::now() };
+    let allowance = Allowance::default();
     let (asked, waiting) = (None, VecDeque::new());
     let mut talk = Conversation { socket, session, access, asked, waiting, allowance, unanswered_pings: 0, metrics };
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
@@ -375,22 +379,6 @@ where
     }
 }
 
-/// A token bucket of frames.
-struct Allowance {
-    frames: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn spend(&mut self, frames: f64) -> Result<(), End> {
-        let now = Instant::now();
-        let earned = now.duration_since(self.at).as_secs_f64() * FRAMES_PER_S;
-        self.frames = (self.frames + earned).min(FRAMES_BURST) - frames;
-        self.at = now;
-        if self.frames < 0.0 { Err(End::Closed(Verdict::TOO_FAST)) } else { Ok(()) }
-    }
-}
-
 /// Sends the close frame and lets what the client still sends run dry: an early end of the connection would reset it,
 /// and the client might never read the code.
 async fn close<S>(mut socket: WebSocketStream<S>, verdict: Verdict) -> End
@@ -427,6 +415,7 @@ where
 mod tests {
     use super::*;
     use crate::handle::{HubHandle, HubPort, NewRecording, Request, SIGNALS_MAX, bridge};
+    use crate::http::allowance::FRAMES_BURST;
     use crate::http::policy::{PolicyCell, Shown};
     use crate::hub::io::{Command, Order};
     use tokio::io::DuplexStream;

@@ -16,9 +16,9 @@ use str0m::{Candidate, Rtc, RtcConfig};
 
 use super::config::{HubConfig, IceRole};
 use crate::dtls::provider;
+use crate::egress::extensions::ExtensionIds;
 use crate::egress::fanout::PayloadTypes;
 use crate::egress::keytap::{self, KeyTap};
-use crate::egress::stream::ExtensionIds;
 use crate::rtp::codec::{Codec, CodecSet};
 
 /// The largest data channel message we take: `ping-N` is all that is asked for.
