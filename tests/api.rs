@@ -16,6 +16,8 @@ mod wire;
 
 #[path = "api/events.rs"]
 mod events;
+#[path = "api/openapi.rs"]
+mod openapi;
 #[path = "api/operators.rs"]
 mod operators;
 #[path = "api/sessions.rs"]

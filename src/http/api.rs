@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
 
 use super::caller::Caller;
 use super::ice_server::IceServer;
@@ -34,23 +35,32 @@ const LISTING_DEADLINE: Duration = Duration::from_secs(5);
 const NO_STORE: [(axum::http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// A live broadcast.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Broadcast {
+    #[schema(value_type = String, example = "kitchen/anna")]
     id: BroadcastId,
+    /// When its media began to flow.
+    #[schema(format = DateTime)]
     since: String,
     tracks: Vec<Track>,
+    /// Connected viewers by every door.
     viewers: usize,
     /// In bits a second, as the contract names it.
     bitrate: u64,
+    /// Whether it is being recorded.
     recording: bool,
     /// Told only where it is true: something is wrong with the encoder's settings.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     b_frames: bool,
 }
 
-#[derive(Serialize)]
-struct Track {
+/// One of its tracks.
+#[derive(Serialize, ToSchema)]
+pub struct Track {
+    /// Audio or video.
     kind: TrackKind,
+    /// What it is encoded with.
     codec: Codec,
 }
 
@@ -113,8 +123,8 @@ pub async fn turn_at_disk(state: &AppState) -> Result<impl Send + use<>, Problem
 }
 
 /// What a browser's `RTCPeerConnection` takes.
-#[derive(Serialize)]
-struct Connectivity {
+#[derive(Serialize, ToSchema)]
+pub struct Connectivity {
     #[serde(rename = "iceServers")]
     ice_servers: Vec<IceServer>,
 }

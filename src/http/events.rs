@@ -21,6 +21,7 @@ use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, interval_at, timeout};
+use utoipa::ToSchema;
 
 use super::api::{Broadcast, snapshot, visible};
 use super::caller::Caller;
@@ -59,10 +60,18 @@ const HEARD: [Right; 2] = [Right::Watch, Right::Recordings];
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The first event of a stream.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "broadcasts")]
-struct Beginning {
+#[derive(Serialize, ToSchema)]
+pub struct Beginning {
+    r#type: BeginningType,
     broadcasts: Vec<Broadcast>,
+}
+
+/// What tells it from the messages.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BeginningType {
+    /// What is live.
+    Broadcasts,
 }
 
 /// `GET /api/events`: for whoever may watch or see the recordings of something.
@@ -87,7 +96,8 @@ pub async fn events(
         _open: (seat, state.metrics().event_stream()),
     };
     let beginning = Event::default().event("broadcasts").id(stream.told.to_string()).retry(RETRY_AFTER);
-    let beginning = beginning.json_data(Beginning { broadcasts }).map_err(unwritten)?;
+    let beginning =
+        beginning.json_data(Beginning { r#type: BeginningType::Broadcasts, broadcasts }).map_err(unwritten)?;
     tokio::spawn(async move {
         if stream.run(beginning, state.stopping()).await == End::Slow {
             state.metrics().event_stream_cut();

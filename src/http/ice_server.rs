@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderValue;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::ice_url::{StunUrl, TurnUrl};
 use super::turn_secret::TurnSecret;
@@ -34,12 +35,14 @@ pub struct IceServers {
 }
 
 /// One server, or several with one login, as one client is told.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct IceServer {
     urls: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     username: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     credential: Option<String>,
 }
 

@@ -28,6 +28,7 @@ mod events;
 mod gate;
 mod handshake;
 mod offer;
+mod openapi;
 mod operate;
 mod recordings;
 mod resource;

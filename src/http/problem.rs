@@ -8,6 +8,7 @@ use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_A
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::handle::HandleError;
 use crate::hub::io::SessionId;
@@ -31,13 +32,18 @@ pub struct Problem {
     session: Option<SessionId>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// An error (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Body<'a> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
+    /// One line for a person.
     detail: &'a str,
+    /// Which error of signaling it is, as docs/signaling.md lists them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     code: Option<ErrorCode>,
 }
 

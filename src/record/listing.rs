@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
 
 use super::files::{Found, PART, began, find};
 use super::mp4;
@@ -22,13 +23,15 @@ const LISTED_MAX: usize = 1000;
 const ENTRIES_MAX: usize = 100_000;
 
 /// A finished or running recording.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RecordingFile {
     /// The path below the recordings' directory, with `/` between its parts. It ends with `.part.mp4` while it grows.
     pub path: String,
     /// Whose it is.
+    #[schema(value_type = String, example = "kitchen/anna")]
     pub broadcast: BroadcastId,
     /// When it began, in the form of RFC 3339.
+    #[schema(format = DateTime)]
     pub started: String,
     /// How long it lasts, in seconds.
     pub duration_s: f64,

@@ -256,6 +256,8 @@ async fn each_token_opens_the_doors_it_is_for_and_no_other() {
             // As GET, but that it ends.
             let events = ask(&server, "HEAD", "/api/events", row, in_query, "").await;
             assert_eq!(events.status, if row.unknown { 401 } else { 200 }, "{token:?}: {events:?}");
+            let description = ask(&server, "GET", "/api/openapi.json", row, in_query, "").await;
+            assert_eq!(description.status, 200, "for everyone, since it tells of no broadcast: {token:?}");
             let live = ask(&server, "GET", "/api/broadcasts", row, in_query, "").await;
             assert_eq!(live.status, if row.unknown { 401 } else { 200 }, "{token:?}");
         }
