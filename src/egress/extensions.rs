@@ -1,6 +1,6 @@
 //! RTP header extensions (RFC 8285), as a subscriber takes them.
 //!
-//! **Invariant:** what is written is the one-byte form in whole words, never longer than [`EXTENSIONS_MAX_BYTES`].
+//! **Invariant:** what is written is the one-byte form in whole words, never longer than `EXTENSIONS_MAX_BYTES`.
 
 use crate::rtp::header::FIXED_HEADER_BYTES;
 
