@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::access::address::counted_under;
+
 type Addresses = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// Lets in up to its caps.
@@ -41,7 +43,7 @@ impl Gate {
     #[must_use]
     pub fn admit(&self, ip: IpAddr) -> Option<Seat> {
         let one_of_all = Arc::clone(&self.seats).try_acquire_owned().ok()?;
-        let address = counted_under(ip);
+        let address = Some(counted_under(ip)).filter(|address| !address.is_loopback());
         if let Some(address) = address {
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let taken = addresses.entry(address).or_default();
@@ -70,15 +72,6 @@ impl Drop for Seat {
                 addresses.remove(&address);
             }
         }
-    }
-}
-
-/// One IPv6 customer commands a whole /64; an IPv4 client of a dual socket is counted as such.
-pub fn counted_under(ip: IpAddr) -> Option<IpAddr> {
-    match ip.to_canonical() {
-        ip if ip.is_loopback() => None,
-        IpAddr::V6(ip) => Some(IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into())),
-        v4 => Some(v4),
     }
 }
 

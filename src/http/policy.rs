@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::gate::counted_under;
+use crate::access::address::counted_under;
 use crate::access::attempts::Attempts;
 use crate::access::{BadToken, Permit, Policy};
 
@@ -70,9 +70,10 @@ impl PolicyCell {
         // A clock that stands before 1970 counts from there.
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         // Loopback is not counted: behind a reverse proxy, one who guesses would shut out all.
-        let Some(address) = counted_under(address).filter(|_| token.is_some() && !policy.is_open()) else {
+        let address = counted_under(address);
+        if token.is_none() || policy.is_open() || address.is_loopback() {
             return Ok(policy.permit(token, unix_s)?);
-        };
+        }
         // The lock is not held while signatures are proven: one who guesses does not hold up the others.
         let attempts = || self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

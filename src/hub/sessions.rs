@@ -10,6 +10,7 @@ use foldhash::fast::FixedState;
 use super::error::Refusal;
 use super::io::{Door, SessionId};
 use super::keys::PeerKey;
+use crate::access::address::counted_under;
 
 /// One attachment.
 #[derive(Debug)]
@@ -95,14 +96,6 @@ impl Sessions {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.entries.len()
-    }
-}
-
-/// One IPv6 customer commands a whole /64.
-fn counted_under(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
-        ip => ip,
     }
 }
 

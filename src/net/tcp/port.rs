@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::Connection;
 use super::framing::Unframer;
+use crate::access::address::counted_under;
 use crate::egress::sink::{DatagramSink, Path, Remote, Traffic};
 use crate::net::addresses::Addresses;
 use crate::net::metrics::NetMetrics;
@@ -26,7 +27,7 @@ const CONNECTIONS_MAX: usize = 4_096;
 /// The most connections that are nobody's; beyond them the oldest one goes.
 const UNBOUND_MAX: usize = 256;
 
-/// The most of those from one address.
+/// The most of those from one IPv4 address or one IPv6 /64.
 const UNBOUND_PER_ADDRESS_MAX: usize = 32;
 
 /// How long a connection may be nobody's.
@@ -288,8 +289,9 @@ impl TcpPort {
             return false;
         }
         let unbound = || self.connections.iter().filter(|(_, connection)| !connection.is_bound);
-        if unbound().filter(|(_, connection)| connection.path.destination.ip() == ip).count() >= UNBOUND_PER_ADDRESS_MAX
-        {
+        let ip = counted_under(ip);
+        let is_theirs = |connection: &Connection| counted_under(connection.path.destination.ip()) == ip;
+        if unbound().filter(|(_, connection)| is_theirs(connection)).count() >= UNBOUND_PER_ADDRESS_MAX {
             return false;
         }
         if unbound().count() >= UNBOUND_MAX {
@@ -483,6 +485,21 @@ mod tests {
         // Those of peers do not count.
         rig.port.sweep(rig.now, |_| true);
         assert!(!is_closed(&rig.connect()));
+    }
+
+    #[test]
+    fn neighbours_in_one_ipv6_64_are_one_address() {
+        let mut rig = Rig::new();
+        let mut clients = Vec::new();
+        for last in 0..UNBOUND_PER_ADDRESS_MAX {
+            let remote = SocketAddr::from(([0x2001, 0xdb8, 0, 1, 0, 0, 0, last as u16], 9));
+            let stream = TcpStream::connect(rig.address).unwrap();
+            clients.push(stream.try_clone().unwrap());
+            assert!(rig.port.makes_room(remote.ip()), "{last}");
+            rig.port.take_in(Connection::new(stream, Path::tcp(rig.address, remote), rig.now).unwrap(), remote);
+        }
+        assert!(!rig.port.makes_room("2001:db8:0:1::ffff".parse().unwrap()));
+        assert!(rig.port.makes_room("2001:db8:0:2::1".parse().unwrap()));
     }
 
     #[test]
