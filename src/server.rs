@@ -87,6 +87,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 ///
 /// One line for a person where something cannot start.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    process::raise_descriptors();
     let (handle, port, new_recordings) = bridge().context("cannot make an eventfd")?;
     let (stop, stopping) = watch::channel(false);
     let (tls, keeper) = tls_source(&config).map(Tls::new).transpose()?.unzip();

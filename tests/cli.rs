@@ -4,12 +4,14 @@
 
 mod live;
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use live::{PATIENCE, Scratch, Server, onair};
 use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::time::timeout;
 
 const LOOPBACK: [&str; 6] = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off"];
@@ -37,6 +39,21 @@ async fn it_says_where_it_listens_and_ends_cleanly() {
         assert!(printed.is_empty(), "{printed:?}");
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
+}
+
+#[tokio::test]
+async fn it_takes_as_many_file_descriptors_as_it_may_have() {
+    let scratch = Scratch::new();
+    // As a login leaves it: few, and the right to more.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_onair")]).args(LOOPBACK);
+    shell.current_dir(scratch.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell.kill_on_drop(true);
+    let server = Server::launch(scratch, shell).await;
+    let metrics = server.get("/metrics").await;
+    let most = metrics.text().lines().find_map(|line| line.strip_prefix("process_max_fds ")).unwrap().parse::<f64>();
+    assert!(most.unwrap() > 256.0, "{}", metrics.text());
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -4,10 +4,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 
 use crate::http::metrics::Sample;
+
+/// More file descriptors than are ever open.
+const DESCRIPTORS_MAX: u64 = 65_536;
 
 /// This process.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +38,18 @@ impl Process {
             Some(Sample::gauge("process_start_time_seconds", "When it started, in Unix time", started.as_secs())),
         ];
         samples.into_iter().flatten().collect()
+    }
+}
+
+/// Takes as many file descriptors as it may have: a login leaves 1,024, and some hundreds of viewers with WebSockets take
+/// them all.
+pub fn raise_descriptors() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let wanted = hard.min(DESCRIPTORS_MAX);
+    if soft < wanted
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+    {
+        tracing::warn!(%error, soft, "the limit of file descriptors stays as it is");
     }
 }
 

@@ -82,7 +82,13 @@ impl Server {
     }
 
     pub async fn start_with(scratch: Scratch, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = onair(&scratch, args, variables).spawn().unwrap();
+        let command = onair(&scratch, args, variables);
+        Self::launch(scratch, command).await
+    }
+
+    /// By a command as [`onair`] makes it.
+    pub async fn launch(scratch: Scratch, mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut lines = Vec::new();
