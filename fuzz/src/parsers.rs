@@ -140,9 +140,13 @@ pub fn token(shown: &[u8]) {
     let key = hmac::Key::new(hmac::HMAC_SHA256, TOKEN_SECRET.as_bytes());
     let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes()).as_ref());
     if POLICY.permit(Some(&format!("{text}.{signature}")), TOKEN_NOW_S).is_ok() {
-        let read = |part: &str| serde_json::from_str::<serde_json::Value>(part).expect("it was taken");
-        assert_eq!(read(header)["alg"], "HS256", "signed so, whatever it names");
-        let until_s = read(claims)["exp"].as_f64().expect("it has an end");
+        // What is ignored may also hold numbers that this reader has no type for.
+        let read = |part: &str| serde_json::from_str::<serde_json::Value>(part);
+        let (Ok(header), Ok(claims)) = (read(header), read(claims)) else {
+            return;
+        };
+        assert_eq!(header["alg"], "HS256", "signed so, whatever it names");
+        let until_s = claims["exp"].as_f64().expect("it has an end");
         assert!(until_s > TOKEN_NOW_S as f64 - 61.0, "its time is over");
     }
 }
