@@ -30,7 +30,7 @@ use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::addresses::interface_addresses;
 use crate::net::driver::Driver;
-use crate::record::{Growing, Recorder, RecorderConfig, Retention};
+use crate::record::{AudioFormat, Growing, Recorder, RecorderConfig, Retention};
 use crate::rtp::codec::CodecSet;
 use crate::rtp::ntp::WallClock;
 
@@ -128,6 +128,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                     max_bytes: config.record_max_size.map(Size::bytes),
                 },
                 growing: growing.clone(),
+                segment: Duration::from_secs(6 * 3600),
+                keyframes: Some(Duration::from_secs(5)),
+                audio: AudioFormat::Copy,
+                on_recording: None,
             };
             Some(Recorder::start(recorder_config, handle.clone(), new_recordings).await?)
         }

@@ -137,11 +137,24 @@ pub enum Order {
         file: Option<String>,
         /// What went wrong.
         error: Option<String>,
+        /// With a finished file: how long it lasts and how large it is.
+        facts: Option<FileFacts>,
     },
+    /// Whether nothing can be written at the moment, whatever the codec: the disk is full, or does not answer.
+    RecordingPaused(bool),
     /// The recorder has told all that it will tell of a recording.
     RecordingOver(RecordingId),
     /// The server stops: every peer is closed and told.
     Shutdown,
+}
+
+/// What a finished file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    /// How long it lasts.
+    pub duration: Duration,
+    /// Its size.
+    pub size_bytes: u64,
 }
 
 /// What operators may do to a live broadcast.

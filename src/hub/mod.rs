@@ -226,7 +226,10 @@ impl Hub {
             Order::Close => self.close_session(now, session),
             Order::Recordable(codecs) => self.recordable = codecs,
             Order::Keyframe(recording) => self.keyframe_for_recording(now, recording),
-            Order::Recording { recording, state, file, error } => self.tell_recording(recording, state, file, error),
+            Order::RecordingPaused(_) => {}
+            Order::Recording { recording, state, file, error, facts: _ } => {
+                self.tell_recording(recording, state, file, error)
+            }
             Order::RecordingOver(recording) => {
                 self.recordings.remove(&recording);
             }

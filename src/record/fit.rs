@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** a picture never goes into a file of another codec.
 
-use super::command::Streams;
-use super::picture::Picture;
+use super::ffmpeg::command::Streams;
+use super::intake::picture::Picture;
 
 /// Whether a picture can go into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,35 +8,21 @@
 //! **Invariant:** nothing here can hold up or harm the live side: packets come out of a bounded queue that the hub never
 //! waits for, and every failure ends as a message, a counter and a log line.
 
-mod access_unit;
-mod command;
+mod complete;
+mod context;
 mod counters;
-mod desk;
-mod feed;
 mod ffmpeg;
 mod files;
-mod finish;
 mod fit;
-mod growing;
 mod intake;
-mod listing;
-mod mp4;
-mod picture;
-mod probe;
 mod recorder;
-mod removal;
-mod reorder;
-mod retention;
-mod sdp;
 mod segment;
 mod session;
-mod space;
-mod timeline;
 
+pub use context::{AudioFormat, RecorderConfig};
 pub use counters::RecorderMetrics;
-pub use desk::RecorderConfig;
-pub use growing::Growing;
-pub use listing::{RecordingFile, list};
+pub use files::growing::Growing;
+pub use files::listing::{RecordingFile, list};
+pub use files::removal::{RemoveError, remove};
+pub use files::retention::Retention;
 pub use recorder::{RecordError, Recorder};
-pub use removal::{RemoveError, remove};
-pub use retention::Retention;

@@ -10,14 +10,14 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::complete::{FinishError, complete};
+use super::context::{Context, RecorderConfig, Token, stopped};
 use super::counters::RecorderMetrics;
-use super::desk::{Desk, RecorderConfig, Token, stopped};
-use super::files::{self, DirectoryLock, RecordingPath};
-use super::finish::{FinishError, complete};
-use super::probe::{Ability, probe};
-use super::retention::{self, Cause, Removed};
+use super::ffmpeg::probe::{Ability, probe};
+use super::files::path::{self, DirectoryLock, RecordingPath};
+use super::files::retention::{self, Cause, Removed};
+use super::files::space;
 use super::session::Session;
-use super::space;
 use crate::handle::{HubHandle, NewRecording};
 use crate::rtp::codec::CodecSet;
 
@@ -41,7 +41,7 @@ pub enum RecordError {
 /// Records broadcasts until it is finished.
 #[derive(Debug)]
 pub struct Recorder {
-    desk: Arc<Desk>,
+    context: Arc<Context>,
     codecs: CodecSet,
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
@@ -64,7 +64,7 @@ impl Recorder {
         let in_dir = |error| RecordError::Directory(dir.clone(), error);
         let lock = DirectoryLock::take(&config.dir).map_err(in_dir)?;
         let lock = lock.ok_or_else(|| RecordError::Taken(dir.clone()))?;
-        let left = files::unfinished(&config.dir).map_err(in_dir)?;
+        let left = path::unfinished(&config.dir).map_err(in_dir)?;
         let Ability { codecs, said } = probe(&config.ffmpeg).await;
         if codecs.is_empty() {
             tracing::warn!("{said}");
@@ -75,20 +75,20 @@ impl Recorder {
         let free_bytes = space::free_bytes(&config.dir);
         let has_space = space::is_enough(free_bytes, config.min_free_bytes, true);
         let (space_sender, space) = watch::channel(has_space);
-        let desk = Arc::new(Desk::new(config, handle, codecs, stopped, space));
-        desk.counters.free_bytes.set(free_bytes);
-        desk.counters.min_free_bytes.set(desk.config.min_free_bytes);
-        desk.tell_recordable(has_space);
+        let context = Arc::new(Context::new(config, handle, codecs, stopped, space));
+        context.counters.free_bytes.set(free_bytes);
+        context.counters.min_free_bytes.set(context.config.min_free_bytes);
+        context.tell_recordable(has_space);
         let (token, ended) = mpsc::channel(1);
         if !codecs.is_empty() {
-            tokio::spawn(complete_left(Arc::clone(&desk), token.clone(), left));
+            tokio::spawn(complete_left(Arc::clone(&context), token.clone(), left));
         }
-        tokio::spawn(watch_space(Arc::clone(&desk), space_sender));
-        if !desk.config.retention.is_endless() {
-            tokio::spawn(keep_to_retention(Arc::clone(&desk)));
+        tokio::spawn(watch_space(Arc::clone(&context), space_sender));
+        if !context.config.retention.is_endless() {
+            tokio::spawn(keep_to_retention(Arc::clone(&context)));
         }
-        tokio::spawn(supervise(Arc::clone(&desk), token, new_recordings));
-        Ok(Self { desk, codecs, stop, ended, _lock: lock })
+        tokio::spawn(supervise(Arc::clone(&context), token, new_recordings));
+        Ok(Self { context, codecs, stop, ended, _lock: lock })
     }
 
     /// What this ffmpeg can record. The hub is told by itself, also when the disk is full.
@@ -100,13 +100,13 @@ impl Recorder {
     /// The counters.
     #[must_use]
     pub fn metrics(&self) -> RecorderMetrics {
-        self.desk.counters.snapshot()
+        self.context.counters.snapshot()
     }
 
     /// Reads the counters at any time, also beside [`finish`](Self::finish).
     pub fn meter(&self) -> impl Fn() -> RecorderMetrics + Send + Sync + 'static {
-        let desk = Arc::clone(&self.desk);
-        move || desk.counters.snapshot()
+        let context = Arc::clone(&self.context);
+        move || context.counters.snapshot()
     }
 
     /// Ends every recording and completes its file. What is not complete by the deadline stays as `.part.mp4`, which can
@@ -121,8 +121,8 @@ impl Recorder {
 }
 
 /// Starts a task for each broadcast, also for those that were announced before the recorder stopped.
-async fn supervise(desk: Arc<Desk>, token: Token, mut new_recordings: mpsc::Receiver<NewRecording>) {
-    let mut stop = desk.stop.clone();
+async fn supervise(context: Arc<Context>, token: Token, mut new_recordings: mpsc::Receiver<NewRecording>) {
+    let mut stop = context.stop.clone();
     loop {
         let new = tokio::select! {
             biased;
@@ -135,13 +135,13 @@ async fn supervise(desk: Arc<Desk>, token: Token, mut new_recordings: mpsc::Rece
         let Some(new) = new else {
             return;
         };
-        tokio::spawn(Session::run(Arc::clone(&desk), token.clone(), new));
+        tokio::spawn(Session::run(Arc::clone(&context), token.clone(), new));
     }
 }
 
 /// Looks at the disk now and then, and tells the hub when that changes what can be recorded.
-async fn watch_space(desk: Arc<Desk>, space: watch::Sender<bool>) {
-    let mut stop = desk.stop.clone();
+async fn watch_space(context: Arc<Context>, space: watch::Sender<bool>) {
+    let mut stop = context.stop.clone();
     let mut ticks = interval(space::INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -150,19 +150,19 @@ async fn watch_space(desk: Arc<Desk>, space: watch::Sender<bool>) {
             _ = ticks.tick() => {}
         }
         let was_enough = *space.borrow();
-        let free_bytes = space::free_bytes(&desk.config.dir);
-        desk.counters.free_bytes.set(free_bytes);
-        let is_enough = space::is_enough(free_bytes, desk.config.min_free_bytes, was_enough);
+        let free_bytes = space::free_bytes(&context.config.dir);
+        context.counters.free_bytes.set(free_bytes);
+        let is_enough = space::is_enough(free_bytes, context.config.min_free_bytes, was_enough);
         if is_enough != was_enough {
             space.send_replace(is_enough);
-            desk.tell_recordable(is_enough);
+            context.tell_recordable(is_enough);
         }
     }
 }
 
 /// Removes recordings that are not to be kept, now and then.
-async fn keep_to_retention(desk: Arc<Desk>) {
-    let mut stop = desk.stop.clone();
+async fn keep_to_retention(context: Arc<Context>) {
+    let mut stop = context.stop.clone();
     let mut ticks = interval(retention::INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -170,7 +170,7 @@ async fn keep_to_retention(desk: Arc<Desk>) {
             () = stopped(&mut stop) => return,
             _ = ticks.tick() => {}
         }
-        let (dir, kept) = (desk.config.dir.clone(), desk.config.retention);
+        let (dir, kept) = (context.config.dir.clone(), context.config.retention);
         let swept = tokio::task::spawn_blocking(move || retention::sweep(&dir, kept, SystemTime::now())).await;
         match swept.map_err(io::Error::other).and_then(|swept| swept) {
             Ok(removed) => {
@@ -180,7 +180,7 @@ async fn keep_to_retention(desk: Arc<Desk>) {
                         Cause::Size => "more than --record-max-size",
                     };
                     tracing::info!(file = %name, bytes, why, "recording removed");
-                    desk.counters.removed.add(1);
+                    context.counters.removed.add(1);
                 }
             }
             Err(error) => tracing::warn!(%error, "the recordings cannot be looked through"),
@@ -189,30 +189,30 @@ async fn keep_to_retention(desk: Arc<Desk>) {
 }
 
 /// Completes what an earlier server left.
-async fn complete_left(desk: Arc<Desk>, _token: Token, left: Vec<RecordingPath>) {
-    let mut stop = desk.stop.clone();
+async fn complete_left(context: Arc<Context>, _token: Token, left: Vec<RecordingPath>) {
+    let mut stop = context.stop.clone();
     for path in left {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
-            () = complete_one(&desk, &path) => {}
+            () = complete_one(&context, &path) => {}
         }
     }
 }
 
-async fn complete_one(desk: &Desk, path: &RecordingPath) {
+async fn complete_one(context: &Context, path: &RecordingPath) {
     let ended = timeout(LEFT_OPEN_MAX, async {
-        while files::is_open(&path.part()) {
+        while path::is_open(&path.part()) {
             tokio::time::sleep(LEFT_OPEN_INTERVAL).await;
         }
     });
     let file = path.name();
-    let _growth = desk.config.growing.begin(file.clone());
+    let _growth = context.config.growing.begin(file.clone());
     if ended.await.is_err() {
         tracing::warn!(%file, "an unfinished recording is still written to by another process: it is left alone");
         return;
     }
-    match complete(&desk.config.ffmpeg, path, None).await {
+    match complete(&context.config.ffmpeg, path, None).await {
         Ok(()) => tracing::info!(%file, "completed a recording that an earlier server left"),
         Err(FinishError::Empty) => tracing::info!(%file, "removed a recording of an earlier server that held nothing"),
         Err(error) => tracing::warn!(%file, %error, "a recording that an earlier server left stays unfinished"),

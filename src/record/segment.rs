@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::command::{Output, Streams, record};
 use super::counters::Counters;
-use super::feed::Feed;
-use super::ffmpeg::{Exit, FfmpegError, Input, Process};
-use super::files::RecordingPath;
+use super::ffmpeg::command::{Output, Streams, record};
+use super::ffmpeg::feed::Feed;
+use super::ffmpeg::process::{Exit, FfmpegError, Input, Process};
+use super::files::growing::Growth;
+use super::files::path::RecordingPath;
 use super::fit::area;
-use super::growing::Growth;
-use super::picture::Picture;
+use super::intake::picture::Picture;
 use crate::hub::io::MediaPacket;
 use crate::rtp::codec::TrackKind;
 

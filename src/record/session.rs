@@ -19,14 +19,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::command::Streams;
-use super::desk::{Desk, Subject, Token, stopped};
-use super::ffmpeg::{Exit, FfmpegError};
+use super::context::{Context, Subject, Token, stopped};
+use super::ffmpeg::command::Streams;
+use super::ffmpeg::process::{Exit, FfmpegError};
 use super::fit::{Fit, area, fits};
 use super::intake::Intake;
-use super::picture::Picture;
+use super::intake::picture::Picture;
+use super::intake::timeline::{Placed, Unit};
 use super::segment::Segment;
-use super::timeline::{Placed, Unit};
 use crate::handle::NewRecording;
 use crate::hub::io::{MediaPacket, Order};
 use crate::rtp::codec::{Codec, TrackKind};
@@ -81,7 +81,7 @@ struct Opening {
 /// The recording of one broadcast.
 #[derive(Debug)]
 pub struct Session {
-    desk: Arc<Desk>,
+    context: Arc<Context>,
     token: Token,
     subject: Subject,
     /// Files that are being completed.
@@ -105,11 +105,11 @@ pub struct Session {
 
 impl Session {
     /// Records a broadcast until it ends or the recorder stops.
-    pub async fn run(desk: Arc<Desk>, token: Token, new: NewRecording) {
+    pub async fn run(context: Arc<Context>, token: Token, new: NewRecording) {
         let has = |kind| new.tracks.iter().any(|track| track.kind == kind);
         let (has_video, has_audio) = (has(TrackKind::Video), has(TrackKind::Audio));
         let mut session = Self {
-            desk,
+            context,
             token,
             subject: Subject { recording: new.recording, session: new.session, broadcast: new.broadcast },
             finishing: JoinSet::new(),
@@ -129,17 +129,17 @@ impl Session {
         };
         session.work(new.packets).await;
         while session.finishing.join_next().await.is_some() {}
-        session.desk.order(Order::RecordingOver(session.subject.recording));
+        session.context.order(Order::RecordingOver(session.subject.recording));
         let dropped = new.dropped.load(std::sync::atomic::Ordering::Relaxed);
         if dropped > 0 {
             let Subject { session: whose, broadcast, .. } = &session.subject;
             tracing::warn!(session = whose.0, %broadcast, dropped, "the recorder did not keep up and lost packets");
-            session.desk.counters.packets_dropped.add(dropped);
+            session.context.counters.packets_dropped.add(dropped);
         }
     }
 
     async fn work(&mut self, mut packets: mpsc::Receiver<MediaPacket>) {
-        let mut stop = self.desk.stop.clone();
+        let mut stop = self.context.stop.clone();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -182,7 +182,7 @@ impl Session {
         if self.opening.as_ref().is_some_and(|opening| now.saturating_duration_since(opening.since) >= SIZE_WAIT) {
             self.open_settled().await;
         }
-        if !self.desk.has_space() {
+        if !self.context.has_space() {
             self.close();
         }
         self.ask(now);
@@ -209,7 +209,7 @@ impl Session {
 
     fn count_drops(&mut self) {
         let dropped = self.intake.dropped();
-        self.desk.counters.packets_dropped.add(dropped.saturating_sub(self.dropped));
+        self.context.counters.packets_dropped.add(dropped.saturating_sub(self.dropped));
         self.dropped = dropped;
     }
 
@@ -335,7 +335,7 @@ impl Session {
 
     /// Begins a file, and hands it the sound that was waiting.
     async fn open(&mut self, begin_ns: i64, video: Option<Codec>, size: Option<(u16, u16)>) {
-        if !self.is_due(begin_ns) || !self.desk.has_space() || self.failures >= FAILURES_MAX {
+        if !self.is_due(begin_ns) || !self.context.has_space() || self.failures >= FAILURES_MAX {
             return;
         }
         let Some(permit) = self.admit(begin_ns, video) else {
@@ -346,15 +346,15 @@ impl Session {
         self.not_before_ns = begin_ns.saturating_add(FILES_APART_NS);
         self.needs_keyframe = false;
         self.sound_since_ns = None;
-        match self.desk.begin(&self.subject.broadcast, streams, begin_ns, permit).await {
+        match self.context.begin(&self.subject.broadcast, streams, begin_ns, permit).await {
             Ok(mut segment) => {
-                self.desk.tell_started(&self.subject, &segment);
+                self.context.tell_started(&self.subject, &segment);
                 segment.wait_with(&self.sound);
                 self.segment = Some(segment);
             }
             Err(error) => {
                 self.back_off(begin_ns, begin_ns);
-                self.desk.tell_failed(&self.subject, None, &error.to_string());
+                self.context.tell_failed(&self.subject, None, &error.to_string());
             }
         }
     }
@@ -363,7 +363,7 @@ impl Session {
     #[allow(clippy::option_option, reason = "a refusal, or a permit where one is needed")]
     fn admit(&mut self, begin_ns: i64, video: Option<Codec>) -> Option<Option<OwnedSemaphorePermit>> {
         let codec = video.unwrap_or(Codec::Opus);
-        match self.desk.admit(codec) {
+        match self.context.admit(codec) {
             Ok(permit) => {
                 self.refused = None;
                 Some(permit)
@@ -371,7 +371,7 @@ impl Session {
             Err(refusal) => {
                 self.not_before_ns = begin_ns.saturating_add(REFUSED_PAUSE_NS);
                 if self.refused.replace(codec) != Some(codec) {
-                    self.desk.tell_failed(&self.subject, None, &refusal);
+                    self.context.tell_failed(&self.subject, None, &refusal);
                 }
                 None
             }
@@ -396,8 +396,8 @@ impl Session {
     }
 
     fn finish(&mut self, segment: Segment, failure: Option<FfmpegError>) {
-        let (desk, token, subject) = (Arc::clone(&self.desk), self.token.clone(), self.subject.clone());
-        self.finishing.spawn(async move { desk.finish(&token, &subject, segment, failure).await });
+        let (context, token, subject) = (Arc::clone(&self.context), self.token.clone(), self.subject.clone());
+        self.finishing.spawn(async move { context.finish(&token, &subject, segment, failure).await });
     }
 
     fn back_off(&mut self, begin_ns: i64, now_ns: i64) {
@@ -413,12 +413,12 @@ impl Session {
     }
 
     fn ask(&mut self, now: Instant) {
-        let can_record = self.refused.is_none() && self.failures < FAILURES_MAX && self.desk.has_space();
+        let can_record = self.refused.is_none() && self.failures < FAILURES_MAX && self.context.has_space();
         let needs_one = self.needs_keyframe || self.intake.awaits_keyframe();
         let is_due = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_INTERVAL);
         if self.intake.has_video() && can_record && needs_one && is_due {
             self.asked = Some(now);
-            self.desk.order(Order::Keyframe(self.subject.recording));
+            self.context.order(Order::Keyframe(self.subject.recording));
         }
     }
 }

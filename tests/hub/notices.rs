@@ -40,7 +40,7 @@ fn the_life_of_a_broadcast_is_told() {
         sim.run_for(secs(1));
         let recording = *sim.recordings.keys().next().unwrap();
         let file = Some("r/u/20260101-000000.mp4".to_owned());
-        let outcome = |state, error| Order::Recording { recording, state, file: file.clone(), error };
+        let outcome = |state, error| Order::Recording { recording, state, file: file.clone(), error, facts: None };
         sim.order(SessionId(0), outcome(RecordingState::Started, None));
         let viewers = [sim.subscribe("r/u"), sim.subscribe("r")];
         sim.run_for(secs(3));

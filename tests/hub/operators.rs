@@ -22,7 +22,7 @@ fn operate(sim: &mut Simulation, broadcast: &str, operation: Operation) -> Resul
 
 fn told(sim: &mut Simulation, recording: RecordingId, state: RecordingState, file: &str) {
     let file = Some(format!("r/u/{file}"));
-    sim.order(SessionId(0), Order::Recording { recording, state, file, error: None });
+    sim.order(SessionId(0), Order::Recording { recording, state, file, error: None, facts: None });
 }
 
 #[test]

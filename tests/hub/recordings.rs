@@ -17,7 +17,7 @@ fn recording_hub(seed: u64) -> Simulation {
 
 fn outcome(sim: &mut Simulation, recording: RecordingId, state: RecordingState) {
     let file = Some("r/u/20260101-000000.mp4".to_owned());
-    sim.order(SessionId(0), Order::Recording { recording, state, file, error: None });
+    sim.order(SessionId(0), Order::Recording { recording, state, file, error: None, facts: None });
 }
 
 fn is_recorded(sim: &Simulation, client: ClientId) -> bool {

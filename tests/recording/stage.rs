@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use onair::handle::{HubPort, NewRecording, RECORDING_PACKETS_MAX, Request, bridge};
 use onair::hub::io::{MediaPacket, Order, RecordingId, SessionId, TrackInfo};
-use onair::record::{Growing, RecordError, Recorder, RecorderConfig, Retention};
+use onair::record::{AudioFormat, Growing, RecordError, Recorder, RecorderConfig, Retention};
 use onair::rtp::codec::{Codec, CodecSet};
 use onair::signal::message::RecordingState;
 use tokio::sync::mpsc;
@@ -56,6 +56,10 @@ pub fn config(dir: &Path) -> RecorderConfig {
         min_free_bytes: 0,
         retention: Retention::default(),
         growing: Growing::default(),
+        segment: Duration::from_secs(6 * 3600),
+        keyframes: None,
+        audio: AudioFormat::Copy,
+        on_recording: None,
     }
 }
 
@@ -161,12 +165,13 @@ fn sort(
     over: &mut Vec<RecordingId>,
 ) -> Option<Told> {
     match request {
-        Request::Order(Order::Recording { recording, state, file, error }) => {
+        Request::Order(Order::Recording { recording, state, file, error, .. }) => {
             return Some(Told { recording, state, file, error });
         }
         Request::Order(Order::RecordingOver(recording)) => over.push(recording),
         Request::Order(Order::Keyframe(_)) => *keyframes_asked += 1,
         Request::Order(Order::Recordable(codecs)) => recordable.push(codecs),
+        Request::Order(Order::RecordingPaused(_)) => {}
         other => panic!("{other:?}"),
     }
     None

@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::files::{FINAL, PART, began, is_open};
 use super::growing::Growing;
+use super::path::{FINAL, PART, began, is_open};
 use crate::signal::BroadcastId;
 
 /// Why a recording was not removed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::command::{Output, Streams, record};
 use super::feed::Feed;
-use super::ffmpeg::{Input, Process};
+use super::process::{Input, Process};
 use crate::rtp::codec::{Codec, CodecSet, TrackKind};
 
 /// How long one try may take before ffmpeg counts as hung. Each needs a tenth of a second of a core.

@@ -10,7 +10,7 @@
 use std::io;
 
 use super::command::Streams;
-use super::ffmpeg::Input;
+use super::process::Input;
 use super::sdp::{self, describe};
 use crate::rtp::codec::{Codec, TrackKind};
 use crate::rtp::header::{FIXED_HEADER_BYTES, FixedHeader};

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::command::complete as completion;
-use super::ffmpeg::{FfmpegError, Process};
-use super::files::RecordingPath;
-use super::{mp4, space};
+use super::ffmpeg::command::complete as completion;
+use super::ffmpeg::process::{FfmpegError, Process};
+use super::files::path::RecordingPath;
+use super::files::{mp4, space};
 
 /// How long the copy of a file may take. It runs at the speed of the disk.
 const COPY_MAX: Duration = Duration::from_secs(1800);

@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
-use super::files::{Found, PART, began, find};
 use super::mp4;
+use super::path::{Found, PART, began, find};
 use crate::signal::BroadcastId;
 
 /// Recordings listed, at most: the newest.

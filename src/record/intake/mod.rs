@@ -2,11 +2,16 @@
 //!
 //! **Invariant:** pure: it knows no clock but the arrival times and the moments it is handed.
 
+pub mod access_unit;
+pub mod picture;
+pub mod reorder;
+pub mod timeline;
+
 use std::time::{Duration, Instant};
 
-use super::picture::Pictures;
-use super::reorder::{Ordered, Reorder};
-use super::timeline::{Placed, Timeline, Unit};
+use self::picture::Pictures;
+use self::reorder::{Ordered, Reorder};
+use self::timeline::{Placed, Timeline, Unit};
 use crate::hub::io::MediaPacket;
 use crate::rtp::codec::TrackKind;
 

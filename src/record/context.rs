@@ -10,13 +10,13 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::command::Streams;
+use super::complete::{FinishError, complete};
 use super::counters::Counters;
-use super::ffmpeg::FfmpegError;
-use super::files::RecordingPath;
-use super::finish::{FinishError, complete};
-use super::growing::Growing;
-use super::retention::Retention;
+use super::ffmpeg::command::Streams;
+use super::ffmpeg::process::FfmpegError;
+use super::files::growing::Growing;
+use super::files::path::RecordingPath;
+use super::files::retention::Retention;
 use super::segment::{Ending, Segment};
 use crate::handle::HubHandle;
 use crate::hub::io::{Order, RecordingId, SessionId};
@@ -40,6 +40,24 @@ pub struct RecorderConfig {
     pub retention: Retention,
     /// Where those are told that are being written.
     pub growing: Growing,
+    /// After so long the next file begins, at a keyframe.
+    pub segment: Duration,
+    /// How far apart keyframes may be before one is asked for; `None`: as far as the encoder likes.
+    pub keyframes: Option<Duration>,
+    /// What the sound becomes.
+    pub audio: AudioFormat,
+    /// Run by `sh -c` for each finished file.
+    pub on_recording: Option<String>,
+}
+
+/// What the sound becomes in the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AudioFormat {
+    /// Opus as it came.
+    #[default]
+    Copy,
+    /// AAC, for players that do not know Opus in MP4.
+    Aac,
 }
 
 /// Held by each task that must end before the recorder has.
@@ -64,7 +82,7 @@ pub struct Subject {
 
 /// What sessions share.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Context {
     /// Where and with what.
     pub config: RecorderConfig,
     /// The counters.
@@ -78,8 +96,8 @@ pub struct Desk {
     transcodes_max: usize,
 }
 
-impl Desk {
-    /// A desk for what this ffmpeg can record.
+impl Context {
+    /// A context for what this ffmpeg can record.
     pub fn new(
         config: RecorderConfig,
         handle: HubHandle,
@@ -208,7 +226,7 @@ impl Desk {
     }
 
     fn tell(&self, recording: RecordingId, state: RecordingState, file: Option<String>, error: Option<String>) {
-        self.order(Order::Recording { recording, state, file, error });
+        self.order(Order::Recording { recording, state, file, error, facts: None });
     }
 
     /// Gives the hub an order, unless it is too busy.

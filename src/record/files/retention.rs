@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-use super::files::{FINAL, PART, began, find};
+use super::path::{FINAL, PART, began, find};
 use super::removal::prune;
 
 /// How often the directory is looked through.
