@@ -10,16 +10,17 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::complete::{FinishError, complete};
+use super::complete::{CompleteError, complete};
 use super::counters::Counters;
-use super::ffmpeg::command::Streams;
+use super::ffmpeg::command::{AudioFormat, Streams};
+use super::ffmpeg::probe::Ability;
 use super::ffmpeg::process::FfmpegError;
 use super::files::growing::Growing;
 use super::files::path::RecordingPath;
 use super::files::retention::Retention;
-use super::segment::{Ending, Segment};
+use super::session::{Ending, Ffmpeg, Segment};
 use crate::handle::HubHandle;
-use crate::hub::io::{Order, RecordingId, SessionId};
+use crate::hub::io::{FileFacts, Order, RecordingId, SessionId};
 use crate::rtp::codec::{Codec, CodecSet};
 use crate::signal::BroadcastId;
 use crate::signal::message::RecordingState;
@@ -48,16 +49,6 @@ pub struct RecorderConfig {
     pub audio: AudioFormat,
     /// Run by `sh -c` for each finished file.
     pub on_recording: Option<String>,
-}
-
-/// What the sound becomes in the file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum AudioFormat {
-    /// Opus as it came.
-    #[default]
-    Copy,
-    /// AAC, for players that do not know Opus in MP4.
-    Aac,
 }
 
 /// Held by each task that must end before the recorder has.
@@ -90,7 +81,7 @@ pub struct Context {
     /// True when the recorder stops.
     pub stop: watch::Receiver<bool>,
     handle: HubHandle,
-    codecs: CodecSet,
+    ability: Ability,
     space: watch::Receiver<bool>,
     transcodes: Arc<Semaphore>,
     transcodes_max: usize,
@@ -101,7 +92,7 @@ impl Context {
     pub fn new(
         config: RecorderConfig,
         handle: HubHandle,
-        codecs: CodecSet,
+        ability: Ability,
         stop: watch::Receiver<bool>,
         space: watch::Receiver<bool>,
     ) -> Self {
@@ -111,7 +102,7 @@ impl Context {
             counters: Arc::default(),
             stop,
             handle,
-            codecs,
+            ability,
             space,
             transcodes: Arc::new(Semaphore::new(transcodes_max)),
             transcodes_max,
@@ -123,6 +114,16 @@ impl Context {
         *self.space.borrow()
     }
 
+    /// Why the disk takes no files now, if it does not.
+    pub fn disk_problem(&self) -> Option<String> {
+        (!self.has_space()).then(|| "too little free space".to_owned())
+    }
+
+    /// Rises when the directory was made again: what was written before is gone.
+    pub fn disk_generation(&self) -> u64 {
+        0
+    }
+
     /// Tells the hub what can be recorded, given whether there is space.
     pub fn tell_recordable(&self, has_space: bool) {
         let min_free_bytes = self.config.min_free_bytes;
@@ -131,12 +132,12 @@ impl Context {
         } else {
             tracing::error!(min_free_bytes, "too little free space: nothing is recorded");
         }
-        self.order(Order::Recordable(if has_space { self.codecs } else { CodecSet::EMPTY }));
+        self.order(Order::Recordable(if has_space { self.ability.codecs } else { CodecSet::EMPTY }));
     }
 
     /// Whether a codec can be taken on now, with the right to transcode where it needs one; else why not.
     pub fn admit(&self, codec: Codec) -> Result<Option<OwnedSemaphorePermit>, String> {
-        if !self.codecs.contains(codec) {
+        if !self.ability.codecs.contains(codec) {
             return Err(format!("this server's ffmpeg cannot record {codec}"));
         }
         if codec != Codec::Vp8 {
@@ -156,14 +157,15 @@ impl Context {
         broadcast: &BroadcastId,
         streams: Streams,
         begin_ns: i64,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Arc<OwnedSemaphorePermit>>,
     ) -> Result<Segment, FfmpegError> {
         let path = RecordingPath::reserve(&self.config.dir, broadcast, OffsetDateTime::now_utc());
         let path = path.map_err(FfmpegError::File)?;
         let reserved = path.clone();
         let counters = Arc::clone(&self.counters);
         let growth = self.config.growing.begin(path.name());
-        let begun = Segment::begin(&self.config.ffmpeg, path, growth, streams, begin_ns, permit, counters).await;
+        let ffmpeg = Ffmpeg { binary: &self.config.ffmpeg, hybrid: self.ability.hybrid };
+        let begun = Segment::begin(ffmpeg, path, growth, streams, begin_ns, permit, counters).await;
         if begun.is_err() {
             // It may hold the beginning of a file that no one will continue.
             let _ = reserved.remove_part();
@@ -184,13 +186,13 @@ impl Context {
         let completed = complete(&self.config.ffmpeg, &path, largest).await;
         self.counters.completed.add(1);
         let file = match &completed {
-            Ok(()) => Some(path.name()),
-            Err(FinishError::Empty) => None,
+            Ok(_) => Some(path.name()),
+            Err(CompleteError::Empty) => None,
             Err(_) => Some(path.part_name()),
         };
         match (failure, completed) {
-            (None, Ok(())) => self.tell_finished(subject, path.name()),
-            (Some(failure), Ok(())) => self.tell_failed(subject, file, &failure),
+            (None, Ok(facts)) => self.tell_finished(subject, path.name(), facts),
+            (Some(failure), Ok(_)) => self.tell_failed(subject, file, &failure),
             (None, Err(error)) => self.tell_failed(subject, file, &error.to_string()),
             (Some(failure), Err(error)) => {
                 self.tell_failed(subject, file, &format!("{failure}; {error}"));
@@ -218,11 +220,13 @@ impl Context {
         self.tell(*recording, RecordingState::Failed, file, Some(error.replace(&root, "")));
     }
 
-    fn tell_finished(&self, subject: &Subject, file: String) {
+    fn tell_finished(&self, subject: &Subject, file: String, facts: FileFacts) {
         let Subject { recording, session, broadcast } = subject;
-        tracing::info!(session = session.0, %broadcast, %file, "recording finished");
+        let (session, duration_s) = (session.0, facts.duration.as_secs_f64());
+        tracing::info!(session, %broadcast, %file, duration_s, size_bytes = facts.size_bytes, "recording finished");
         self.counters.finished.add(1);
-        self.tell(*recording, RecordingState::Finished, Some(file), None);
+        let (recording, state) = (*recording, RecordingState::Finished);
+        self.order(Order::Recording { recording, state, file: Some(file), error: None, facts: Some(facts) });
     }
 
     fn tell(&self, recording: RecordingId, state: RecordingState, file: Option<String>, error: Option<String>) {

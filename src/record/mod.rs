@@ -13,14 +13,13 @@ mod context;
 mod counters;
 mod ffmpeg;
 mod files;
-mod fit;
 mod intake;
 mod recorder;
-mod segment;
 mod session;
 
-pub use context::{AudioFormat, RecorderConfig};
+pub use context::RecorderConfig;
 pub use counters::RecorderMetrics;
+pub use ffmpeg::command::AudioFormat;
 pub use files::growing::Growing;
 pub use files::listing::{RecordingFile, list};
 pub use files::removal::{RemoveError, remove};

@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::complete::{FinishError, complete};
+use super::complete::{CompleteError, complete};
 use super::context::{Context, RecorderConfig, Token, stopped};
 use super::counters::RecorderMetrics;
-use super::ffmpeg::probe::{Ability, probe};
+use super::ffmpeg::probe::probe;
 use super::files::path::{self, DirectoryLock, RecordingPath};
 use super::files::retention::{self, Cause, Removed};
 use super::files::space;
@@ -65,7 +65,8 @@ impl Recorder {
         let lock = DirectoryLock::take(&config.dir).map_err(in_dir)?;
         let lock = lock.ok_or_else(|| RecordError::Taken(dir.clone()))?;
         let left = path::unfinished(&config.dir).map_err(in_dir)?;
-        let Ability { codecs, said } = probe(&config.ffmpeg).await;
+        let ability = probe(&config.ffmpeg, config.audio).await;
+        let (codecs, said) = (ability.codecs, &ability.said);
         if codecs.is_empty() {
             tracing::warn!("{said}");
         } else {
@@ -75,7 +76,7 @@ impl Recorder {
         let free_bytes = space::free_bytes(&config.dir);
         let has_space = space::is_enough(free_bytes, config.min_free_bytes, true);
         let (space_sender, space) = watch::channel(has_space);
-        let context = Arc::new(Context::new(config, handle, codecs, stopped, space));
+        let context = Arc::new(Context::new(config, handle, ability, stopped, space));
         context.counters.free_bytes.set(free_bytes);
         context.counters.min_free_bytes.set(context.config.min_free_bytes);
         context.tell_recordable(has_space);
@@ -213,8 +214,10 @@ async fn complete_one(context: &Context, path: &RecordingPath) {
         return;
     }
     match complete(&context.config.ffmpeg, path, None).await {
-        Ok(()) => tracing::info!(%file, "completed a recording that an earlier server left"),
-        Err(FinishError::Empty) => tracing::info!(%file, "removed a recording of an earlier server that held nothing"),
+        Ok(_) => tracing::info!(%file, "completed a recording that an earlier server left"),
+        Err(CompleteError::Empty) => {
+            tracing::info!(%file, "removed a recording of an earlier server that held nothing")
+        }
         Err(error) => tracing::warn!(%file, %error, "a recording that an earlier server left stays unfinished"),
     }
 }

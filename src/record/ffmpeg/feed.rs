@@ -11,10 +11,10 @@ use std::io;
 
 use super::command::Streams;
 use super::process::Input;
+use super::quirks::readable;
 use super::sdp::{self, describe};
 use crate::rtp::codec::{Codec, TrackKind};
 use crate::rtp::header::{FIXED_HEADER_BYTES, FixedHeader};
-use crate::rtp::vp9::cut_descriptor;
 
 /// Where the file's clock begins, in NTP seconds. Any moment does.
 const NTP_BASE_S: u64 = 3_900_000_000;
@@ -96,7 +96,7 @@ impl Feed {
     ///
     /// As [`Input::send`].
     pub async fn begin(input: Input, streams: Streams) -> io::Result<Self> {
-        input.begin(&describe(streams.video, streams.audio)).await?;
+        input.begin(&describe(streams.video, streams.audio.is_some())).await?;
         Ok(Self {
             input,
             streams,
@@ -160,18 +160,10 @@ impl Feed {
         if self.streams.video.is_some() {
             self.input.send(&self.video.report(second)).await?;
         }
-        if self.streams.audio {
+        if self.streams.audio.is_some() {
             self.input.send(&self.audio.report(second)).await?;
         }
         Ok(())
-    }
-}
-
-/// A payload as ffmpeg can read it: a first byte where its own is cut off, and the rest.
-fn readable(codec: Codec, payload: &[u8]) -> Option<(Option<u8>, &[u8])> {
-    match codec {
-        Codec::Vp9 => cut_descriptor(payload).map(|(first, frame)| (Some(first), frame)),
-        _ => Some((None, payload)),
     }
 }
 

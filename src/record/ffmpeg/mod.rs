@@ -6,4 +6,5 @@ pub mod command;
 pub mod feed;
 pub mod probe;
 pub mod process;
+pub mod quirks;
 pub mod sdp;

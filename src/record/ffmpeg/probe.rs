@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::command::{Output, Streams, record};
+use super::command::{AudioFormat, Output, Streams, record};
 use super::feed::Feed;
-use super::process::{Input, Process};
+use super::process::{Input, Priority, Process};
+use super::quirks;
 use crate::rtp::codec::{Codec, CodecSet, TrackKind};
 
 /// How long one try may take before ffmpeg counts as hung. Each needs a tenth of a second of a core.
@@ -29,12 +30,14 @@ const TRIED: [Codec; 6] = [Codec::Opus, Codec::H264, Codec::H265, Codec::Vp9, Co
 pub struct Ability {
     /// What can be recorded.
     pub codecs: CodecSet,
+    /// Whether a file becomes whole at its end by itself ([`quirks::HYBRID`]).
+    pub hybrid: bool,
     /// The same in one line, for the log.
     pub said: String,
 }
 
-/// Finds out what this ffmpeg can record.
-pub async fn probe(ffmpeg: &Path) -> Ability {
+/// Finds out what this ffmpeg can record, with sound of this format.
+pub async fn probe(ffmpeg: &Path, audio: AudioFormat) -> Ability {
     let version = match version(ffmpeg).await {
         Ok(version) => version,
         Err(error) => {
@@ -43,12 +46,12 @@ pub async fn probe(ffmpeg: &Path) -> Ability {
                  ffmpeg) or name one with --ffmpeg",
                 ffmpeg.display()
             );
-            return Ability { codecs: CodecSet::EMPTY, said };
+            return Ability { codecs: CodecSet::EMPTY, hybrid: false, said };
         }
     };
     let tries = TRIED.map(|codec| {
         let ffmpeg = ffmpeg.to_owned();
-        (codec, tokio::spawn(async move { can_record(&ffmpeg, codec).await }))
+        (codec, tokio::spawn(async move { can_record(&ffmpeg, codec, audio).await }))
     });
     let mut codecs = CodecSet::EMPTY;
     for (codec, tried) in tries {
@@ -60,21 +63,37 @@ pub async fn probe(ffmpeg: &Path) -> Ability {
     if !codecs.contains(Codec::Opus) {
         codecs = CodecSet::EMPTY;
     }
-    Ability { codecs, said: say(codecs, &version) }
+    Ability { codecs, hybrid: knows_hybrid(ffmpeg).await, said: say(codecs, &version, audio) }
 }
 
-fn say(codecs: CodecSet, version: &str) -> String {
+/// Whether its MP4 writer knows the form that needs no copy.
+async fn knows_hybrid(ffmpeg: &Path) -> bool {
+    let arguments = ["-hide_banner", "-h", "muxer=mp4"].map(Into::into);
+    let Ok(mut process) = Process::start_leashed(ffmpeg, &arguments, Stdio::null(), Priority::Equal) else {
+        return false;
+    };
+    let told = process.ended_within(TRY_MAX).await.map(|exit| exit.output).unwrap_or_default();
+    String::from_utf8_lossy(&told).contains(quirks::HYBRID_KNOWN)
+}
+
+fn say(codecs: CodecSet, version: &str, audio: AudioFormat) -> String {
     let named = |wanted: bool| {
         let video = TRIED.into_iter().filter(|codec| codec.kind() == TrackKind::Video);
         let chosen = video.filter(|codec| codecs.contains(*codec) == wanted);
         let names = chosen.map(|codec| match (codec, wanted) {
             (Codec::Vp8, true) => "vp8 (transcoded)".to_owned(),
             (Codec::Vp8, false) => "vp8 (needs libx264)".to_owned(),
-            (Codec::Av1, false) => "av1 (needs ffmpeg 8)".to_owned(),
+            (Codec::Av1, false) => format!("av1 (needs ffmpeg {})", quirks::AV1_SINCE),
             _ => codec.name().to_owned(),
         });
         names.collect::<Vec<_>>().join(", ")
     };
+    if codecs.is_empty() && audio == AudioFormat::Aac {
+        return format!(
+            "nothing is recorded: ffmpeg {version} makes no AAC of Opus: leave out --record-audio aac, or name another \
+             ffmpeg with --ffmpeg"
+        );
+    }
     if codecs.is_empty() {
         return format!(
             "nothing is recorded: ffmpeg {version} cannot do it, 5.1 or later is needed (Debian: apt install ffmpeg)"
@@ -89,7 +108,7 @@ fn say(codecs: CodecSet, version: &str) -> String {
 
 /// The version that ffmpeg tells, without the packager's suffix.
 async fn version(ffmpeg: &Path) -> io::Result<String> {
-    let started = Process::start_leashed(ffmpeg, &["-version".into()], Stdio::null());
+    let started = Process::start_leashed(ffmpeg, &["-version".into()], Stdio::null(), Priority::Equal);
     let mut process = started.map_err(io::Error::other)?;
     let exit = process.ended_within(TRY_MAX).await.map_err(io::Error::other)?;
     let told = String::from_utf8_lossy(&exit.output);
@@ -98,9 +117,11 @@ async fn version(ffmpeg: &Path) -> io::Result<String> {
 }
 
 /// Records a moment of this codec.
-async fn can_record(ffmpeg: &Path, codec: Codec) -> bool {
-    match record_moment(ffmpeg, codec).await {
-        Ok(file) => [&b"moof"[..], sample_entry(codec)].iter().all(|tag| file.windows(4).any(|four| four == *tag)),
+async fn can_record(ffmpeg: &Path, codec: Codec, audio: AudioFormat) -> bool {
+    match record_moment(ffmpeg, codec, audio).await {
+        Ok(file) => {
+            [&b"moof"[..], sample_entry(codec, audio)].iter().all(|tag| file.windows(4).any(|four| four == *tag))
+        }
         Err(error) => {
             tracing::debug!(%codec, %error, "ffmpeg cannot record");
             false
@@ -108,14 +129,14 @@ async fn can_record(ffmpeg: &Path, codec: Codec) -> bool {
     }
 }
 
-async fn record_moment(ffmpeg: &Path, codec: Codec) -> io::Result<Vec<u8>> {
+async fn record_moment(ffmpeg: &Path, codec: Codec, audio: AudioFormat) -> io::Result<Vec<u8>> {
     let streams = Streams {
         video: (codec.kind() == TrackKind::Video).then_some(codec),
-        audio: codec.kind() == TrackKind::Audio,
+        audio: (codec.kind() == TrackKind::Audio).then_some(audio),
         canvas: Some((64, 64)),
     };
     let (input, stdin) = Input::pair()?;
-    let started = Process::start_leashed(ffmpeg, &record(streams, Output::Pipe), stdin);
+    let started = Process::start_leashed(ffmpeg, &record(streams, Output::Pipe), stdin, Priority::Equal);
     let mut process = started.map_err(io::Error::other)?;
     let mut feed = Feed::begin(input, streams).await?;
     for unit in 0..UNITS {
@@ -127,11 +148,12 @@ async fn record_moment(ffmpeg: &Path, codec: Codec) -> io::Result<Vec<u8>> {
 }
 
 /// The four-character code under which MP4 holds the codec.
-fn sample_entry(codec: Codec) -> &'static [u8] {
+fn sample_entry(codec: Codec, audio: AudioFormat) -> &'static [u8] {
     match codec {
+        Codec::Opus if audio == AudioFormat::Aac => b"mp4a",
         Codec::Opus => b"Opus",
         Codec::H264 | Codec::Vp8 => b"avc1",
-        Codec::H265 => b"hev1",
+        Codec::H265 => b"hvc1",
         Codec::Vp9 => b"vp09",
         Codec::Av1 => b"av01",
     }
@@ -198,18 +220,21 @@ mod tests {
     #[test]
     fn what_can_be_recorded_is_said_in_one_line() {
         let all: CodecSet = TRIED.into_iter().collect();
-        assert_eq!(say(all, "8.0"), "recording h264, h265, vp9, vp8 (transcoded), av1 with ffmpeg 8.0");
+        assert_eq!(
+            say(all, "8.0", AudioFormat::Copy),
+            "recording h264, h265, vp9, vp8 (transcoded), av1 with ffmpeg 8.0"
+        );
         let most: CodecSet = TRIED.into_iter().filter(|codec| *codec != Codec::Av1).collect();
         assert_eq!(
-            say(most, "5.1.9"),
+            say(most, "5.1.9", AudioFormat::Copy),
             "recording h264, h265, vp9, vp8 (transcoded) with ffmpeg 5.1.9; not av1 (needs ffmpeg 8)"
         );
-        assert!(say(CodecSet::EMPTY, "4.2").contains("5.1 or later is needed"));
+        assert!(say(CodecSet::EMPTY, "4.2", AudioFormat::Copy).contains("5.1 or later is needed"));
     }
 
     #[tokio::test]
     async fn an_ffmpeg_that_is_not_there_records_nothing() {
-        let ability = probe(Path::new("/nonexistent/ffmpeg")).await;
+        let ability = probe(Path::new("/nonexistent/ffmpeg"), AudioFormat::Copy).await;
         assert!(ability.codecs.is_empty());
         assert!(ability.said.contains("install ffmpeg"), "{}", ability.said);
     }

@@ -1,8 +1,7 @@
 //! One ffmpeg process, and the socket that is its standard input.
 //!
-//! What is sent, and in which datagrams, follows from how FFmpeg 5.1 to 9.0 reads `-f sdp -sdp_flags custom_io`: each
-//! `read()` must yield one packet, so the input is a `SOCK_SEQPACKET` socket. FFmpeg writes receiver reports back into
-//! it, for which it needs `AVIO_FLAG_DIRECT | AVIO_FLAG_WRITE`; they are read and thrown away, or it would block.
+//! ffmpeg reads RTP packet by packet: each `read()` must yield one, so its input is a `SOCK_SEQPACKET` socket. It writes
+//! receiver reports back into it; they are read and thrown away, or it would block ([`quirks`]).
 //!
 //! The process has a group of its own, so that a Ctrl-C in the server's terminal does not reach it. When the server dies
 //! the socket closes, and ffmpeg completes its file by itself.
@@ -25,17 +24,16 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-/// `avio_read_to_bprint()` reads the SDP in steps of this many bytes.
-const SDP_STEP_BYTES: usize = 1024;
-
-/// Eaten by the ID3v2 probe before the SDP is read.
-const EATEN_BY_PROBE: &[u8] = &[b'\n'; 10];
+use super::quirks;
 
 /// What the kernel may hold between us and ffmpeg; it may grant less.
 const SOCKET_BUFFER_BYTES: usize = 2 << 20;
 
 /// How long ffmpeg may take nothing before it counts as stalled.
 pub const STALL_MAX: Duration = Duration::from_secs(5);
+
+/// How long a killed process may take to be gone. One that hangs in the kernel, on a disk that does not answer, stays.
+const KILLED_MAX: Duration = Duration::from_secs(2);
 
 /// What is kept of the end of ffmpeg's messages.
 const SAID_MAX_BYTES: usize = 2048;
@@ -61,6 +59,28 @@ pub enum FfmpegError {
     /// It did not end in time when asked to.
     #[error("ffmpeg did not end within {} s", .0.as_secs())]
     Slow(Duration),
+}
+
+/// How much of a busy machine a process gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As much as the relay: it only copies what comes.
+    Equal,
+    /// What the relay and the copying leave: it encodes while it records.
+    Yielding,
+    /// What all others leave: nobody waits for it.
+    Last,
+}
+
+impl Priority {
+    /// The nice value.
+    fn nice(self) -> i32 {
+        match self {
+            Self::Equal => 0,
+            Self::Yielding => 10,
+            Self::Last => 19,
+        }
+    }
 }
 
 /// How a process ended.
@@ -89,8 +109,8 @@ impl Process {
     /// # Errors
     ///
     /// [`FfmpegError::Start`].
-    pub fn start(ffmpeg: &Path, arguments: &[OsString], stdin: Stdio) -> Result<Self, FfmpegError> {
-        Self::run(Command::new(ffmpeg).args(arguments).stdin(stdin).stdout(Stdio::null()), false)
+    pub fn start(ffmpeg: &Path, arguments: &[OsString], stdin: Stdio, priority: Priority) -> Result<Self, FfmpegError> {
+        Self::run(Command::new(ffmpeg).args(arguments).stdin(stdin).stdout(Stdio::null()), false, priority)
     }
 
     /// Starts an ffmpeg that is killed when this value is dropped or the runtime ends, and whose standard output is read.
@@ -98,12 +118,20 @@ impl Process {
     /// # Errors
     ///
     /// [`FfmpegError::Start`].
-    pub fn start_leashed(ffmpeg: &Path, arguments: &[OsString], stdin: Stdio) -> Result<Self, FfmpegError> {
-        Self::run(Command::new(ffmpeg).args(arguments).stdin(stdin).stdout(Stdio::piped()).kill_on_drop(true), true)
+    pub fn start_leashed(
+        ffmpeg: &Path,
+        arguments: &[OsString],
+        stdin: Stdio,
+        priority: Priority,
+    ) -> Result<Self, FfmpegError> {
+        let mut command = Command::new(ffmpeg);
+        command.args(arguments).stdin(stdin).stdout(Stdio::piped()).kill_on_drop(true);
+        Self::run(&mut command, true, priority)
     }
 
-    fn run(command: &mut Command, is_leashed: bool) -> Result<Self, FfmpegError> {
+    fn run(command: &mut Command, is_leashed: bool, priority: Priority) -> Result<Self, FfmpegError> {
         let mut child = command.stderr(Stdio::piped()).process_group(0).spawn().map_err(FfmpegError::Start)?;
+        lower(child.id(), priority);
         let (pid, stdout, stderr) = (child.id(), child.stdout.take(), child.stderr.take());
         let (exit_sender, exit) = watch::channel(None);
         let (kill, kill_receiver) = mpsc::channel(1);
@@ -112,6 +140,11 @@ impl Process {
             let _ = exit_sender.send(Some(exit));
         });
         Ok(Self { pid, exit, kill })
+    }
+
+    /// How it ended, if it has.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit.borrow().clone()
     }
 
     /// Waits for its end. Cancel safe.
@@ -132,7 +165,8 @@ impl Process {
             return Ok(exit);
         }
         self.kill();
-        self.ended().await;
+        // Its end is seen by the task that attends it, however late it comes.
+        let _ = timeout(KILLED_MAX, self.ended()).await;
         Err(FfmpegError::Slow(limit))
     }
 
@@ -140,6 +174,17 @@ impl Process {
     pub fn kill(&self) {
         // A full channel holds the same wish already; a closed one means that it has ended.
         let _ = self.kill.try_send(());
+    }
+}
+
+/// Gives a process its place. Its threads inherit it, for they begin later.
+fn lower(pid: Option<u32>, priority: Priority) {
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid
+        && priority != Priority::Equal
+        && let Err(error) = rustix::process::setpriority_process(Some(pid), priority.nice())
+    {
+        tracing::debug!(%error, "the priority of ffmpeg stays as it is");
     }
 }
 
@@ -242,15 +287,10 @@ impl Input {
     ///
     /// As [`send`](Self::send).
     pub async fn begin(&self, sdp: &str) -> io::Result<()> {
-        self.send(EATEN_BY_PROBE).await?;
-        let mut padded = sdp.as_bytes().to_vec();
-        padded.resize(padded.len().next_multiple_of(SDP_STEP_BYTES), b'\n');
-        for step in padded.chunks(SDP_STEP_BYTES) {
-            self.send(step).await?;
+        for datagram in quirks::sdp_datagrams(sdp) {
+            self.send(&datagram).await?;
         }
-        // With one empty datagram the first packet would be lost.
-        self.send(&[]).await?;
-        self.send(&[]).await
+        Ok(())
     }
 
     /// Sends one datagram.

@@ -109,10 +109,26 @@ impl RecordingPath {
     pub fn publish(&self) -> io::Result<()> {
         File::open(self.temporary())?.sync_all()?;
         rename_to_free(&self.temporary(), &self.finished())?;
-        if let Some(directory) = self.finished().parent() {
-            File::open(directory)?.sync_all()?;
-        }
+        self.sync_directory()?;
         self.remove_part()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        match self.finished().parent() {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the growing file its final name: it is complete.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk fails, or the place is taken; the growing file stays then.
+    pub fn publish_part(&self) -> io::Result<()> {
+        File::open(self.part())?.sync_all()?;
+        rename_to_free(&self.part(), &self.finished())?;
+        self.sync_directory()
     }
 
     /// Removes the growing file.

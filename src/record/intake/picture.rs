@@ -7,13 +7,20 @@
 //! **Invariant:** every picture that comes out is whole, and all that it refers to came out before it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::access_unit::unite;
 use super::reorder::Ordered;
 use crate::hub::io::{MediaPacket, SenderReport};
 use crate::rtp::codec::Codec;
 use crate::rtp::keyframe::{frame_size, starts_keyframe};
+
+/// A source that sends no keyframe for so long after a loss never will: it refreshes its picture bit by bit, and what was
+/// lost heals by itself.
+const KEYFRAME_WAIT: Duration = Duration::from_secs(30);
+
+/// Parameter sets of one keyframe that are kept, at most.
+const SETS_MAX: usize = 16;
 
 /// Packets of one picture, at most: 2 MB. More is no picture.
 const PACKETS_MAX: usize = 2048;
@@ -37,6 +44,8 @@ pub struct Picture {
     pub arrival: Instant,
     /// The latest sender report that came with it.
     pub sender_report: Option<SenderReport>,
+    /// The parameter sets that it refers to (H.264, H.265): those of the latest keyframe, one NAL unit each.
+    pub sets: Arc<[Arc<[u8]>]>,
 }
 
 /// Gathers packets into pictures.
@@ -45,6 +54,8 @@ pub struct Pictures {
     current: Option<Picture>,
     source: Option<(u32, Codec)>,
     awaits_keyframe: bool,
+    /// When the source began to be unusable until a keyframe comes.
+    awaits_since: Option<Instant>,
     sets: ParameterSets,
     /// Packets dropped with broken pictures, or while a keyframe was awaited.
     pub dropped: u64,
@@ -52,7 +63,14 @@ pub struct Pictures {
 
 impl Default for Pictures {
     fn default() -> Self {
-        Self { current: None, source: None, awaits_keyframe: true, sets: ParameterSets::default(), dropped: 0 }
+        Self {
+            current: None,
+            source: None,
+            awaits_keyframe: true,
+            awaits_since: None,
+            sets: ParameterSets::default(),
+            dropped: 0,
+        }
     }
 }
 
@@ -99,7 +117,12 @@ impl Pictures {
     fn add(&mut self, packet: MediaPacket) {
         let key = starts_keyframe(packet.codec, &packet.payload);
         if self.current.is_none() && self.awaits_keyframe && !key {
-            return self.drop_packets(1);
+            let since = *self.awaits_since.get_or_insert(packet.arrival);
+            let has_waited = packet.arrival.saturating_duration_since(since) >= KEYFRAME_WAIT;
+            if !has_waited || self.sets.of_keyframe.is_empty() {
+                return self.drop_packets(1);
+            }
+            tracing::debug!(codec = %packet.codec, "no keyframe came after a loss: the picture goes on without one");
         }
         let current = self.current.get_or_insert_with(|| Picture {
             codec: packet.codec,
@@ -110,6 +133,7 @@ impl Pictures {
             size: None,
             arrival: packet.arrival,
             sender_report: None,
+            sets: Arc::clone(&self.sets.of_keyframe),
         });
         if current.payloads.len() >= PACKETS_MAX {
             return self.lose();
@@ -133,7 +157,11 @@ impl Pictures {
             self.awaits_keyframe = true;
             return;
         }
-        self.awaits_keyframe = false;
+        if picture.is_keyframe {
+            self.sets.remember(&picture);
+            picture.sets = Arc::clone(&self.sets.of_keyframe);
+        }
+        (self.awaits_keyframe, self.awaits_since) = (false, None);
         unite(picture.codec, &mut picture.payloads);
         out.push(picture);
     }
@@ -142,9 +170,17 @@ impl Pictures {
 /// The latest parameter sets of an H.264 or H.265 track that stood in packets of their own.
 ///
 /// Some encoders send them once, or under a marker of their own; each file needs them in front of its first picture.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ParameterSets {
     latest: Vec<(u8, Arc<[u8]>)>,
+    /// Those that stood in the latest keyframe.
+    of_keyframe: Arc<[Arc<[u8]>]>,
+}
+
+impl Default for ParameterSets {
+    fn default() -> Self {
+        Self { latest: Vec::new(), of_keyframe: Arc::from([]) }
+    }
 }
 
 impl ParameterSets {
@@ -155,6 +191,17 @@ impl ParameterSets {
         self.latest.retain(|(latest, _)| *latest != kind);
         self.latest.push((kind, Arc::clone(payload)));
         self.latest.sort_by_key(|(kind, _)| *kind);
+    }
+
+    /// Keeps the sets of a keyframe, which has them now.
+    fn remember(&mut self, keyframe: &Picture) {
+        let mut found: Vec<Arc<[u8]>> = Vec::new();
+        for payload in &keyframe.payloads {
+            collect_sets(keyframe.codec, payload, &mut found);
+        }
+        if !found.is_empty() && *self.of_keyframe != found[..] {
+            self.of_keyframe = found.into();
+        }
     }
 
     fn are_all_of(&self, picture: &Picture) -> bool {
@@ -191,6 +238,38 @@ fn parameter_set(codec: Codec, payload: &[u8]) -> Option<u8> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// The parameter sets among the NAL units of a payload, each once.
+fn collect_sets(codec: Codec, payload: &[u8], found: &mut Vec<Arc<[u8]>>) {
+    let (header_bytes, aggregation) = match codec {
+        Codec::H264 => (1, 24),
+        Codec::H265 => (2, 48),
+        _ => return,
+    };
+    let kind = |unit: &[u8]| match codec {
+        Codec::H264 => unit.first().map(|byte| byte & 0x1f),
+        _ => unit.first().map(|byte| byte >> 1 & 0x3f),
+    };
+    let is_set = |unit: &[u8]| match codec {
+        Codec::H264 => matches!(kind(unit), Some(7 | 8)),
+        _ => matches!(kind(unit), Some(32..=34)),
+    };
+    let mut add = |unit: &[u8]| {
+        if is_set(unit) && found.len() < SETS_MAX && !found.iter().any(|known| **known == *unit) {
+            found.push(unit.into());
+        }
+    };
+    if kind(payload) != Some(aggregation) {
+        return add(payload);
+    }
+    let mut units = payload.get(header_bytes..).unwrap_or_default();
+    while let [high, low, rest @ ..] = units
+        && let Some((unit, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))
+    {
+        add(unit);
+        units = rest;
     }
 }
 
@@ -290,6 +369,34 @@ mod tests {
         let (out, pictures) = gather(vec![packet(2, true, IDR)]);
         assert_eq!(out, [], "no decoder could begin here");
         assert!(pictures.awaits_keyframe());
+    }
+
+    #[test]
+    fn a_source_without_keyframes_goes_on_half_a_minute_after_a_loss() {
+        let begin = Instant::now();
+        let at = |second: u64, payload: &[u8]| {
+            let Ordered::Packet(packet) = packet(second as u32 + 10, true, payload) else { unreachable!() };
+            Ordered::Packet(MediaPacket { arrival: begin + Duration::from_secs(second), ..packet })
+        };
+        let mut packets = keyframe(1);
+        packets.push(Ordered::Gap);
+        packets.extend((0..32).map(|second| at(second, SLICE)));
+        let (out, pictures) = gather(packets);
+        assert_eq!(out, [(1, 3, true), (40, 1, false), (41, 1, false)]);
+        assert!(!pictures.awaits_keyframe());
+        let unknown = (0..40).map(|second| at(second, SLICE)).collect();
+        assert_eq!(gather(unknown).0, [], "without parameter sets no decoder could begin");
+    }
+
+    #[test]
+    fn pictures_bear_the_parameter_sets_of_the_latest_keyframe() {
+        let aggregate = [&[24][..], &[0, SPS.len() as u8], SPS, &[0, PPS.len() as u8], PPS, &[0, 3], IDR].concat();
+        for packets in [vec![packet(1, true, &aggregate)], keyframe(1)] {
+            let (mut pictures, mut out) = (Pictures::default(), Vec::new());
+            packets.into_iter().chain([packet(2, true, SLICE)]).for_each(|packet| pictures.push(packet, &mut out));
+            assert_eq!(out.iter().map(|picture| picture.sets.len()).collect::<Vec<_>>(), [2, 2]);
+            assert_eq!((&*out[1].sets[0], &*out[1].sets[1]), (SPS, PPS));
+        }
     }
 
     #[test]

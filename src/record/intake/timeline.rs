@@ -339,6 +339,7 @@ mod tests {
                 size: None,
                 arrival,
                 sender_report: report,
+                sets: std::sync::Arc::from([]),
             }),
         }
     }

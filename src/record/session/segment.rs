@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** a segment whose write failed is over: its ffmpeg is gone, or was told to go.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,19 +9,28 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::counters::Counters;
-use super::ffmpeg::command::{Output, Streams, record};
-use super::ffmpeg::feed::Feed;
-use super::ffmpeg::process::{Exit, FfmpegError, Input, Process};
-use super::files::growing::Growth;
-use super::files::path::RecordingPath;
 use super::fit::area;
-use super::intake::picture::Picture;
 use crate::hub::io::MediaPacket;
+use crate::record::counters::Counters;
+use crate::record::ffmpeg::command::{Output, Streams, record};
+use crate::record::ffmpeg::feed::Feed;
+use crate::record::ffmpeg::process::{Exit, FfmpegError, Input, Priority, Process};
+use crate::record::files::growing::Growth;
+use crate::record::files::path::RecordingPath;
+use crate::record::intake::picture::Picture;
 use crate::rtp::codec::TrackKind;
 
 /// How long a dying ffmpeg may take to tell why.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The ffmpeg that writes files.
+#[derive(Debug, Clone, Copy)]
+pub struct Ffmpeg<'a> {
+    /// Its binary.
+    pub binary: &'a Path,
+    /// Whether its files become whole by themselves.
+    pub hybrid: bool,
+}
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -34,14 +42,11 @@ pub struct Segment {
     growth: Growth,
     /// Where it begins on the broadcast's timeline.
     pub begin_ns: i64,
-    latest_ns: i64,
     largest: Option<(u16, u16)>,
-    /// Sound that came before the file began, in order.
-    waiting: VecDeque<(i64, MediaPacket)>,
     process: Process,
     feed: Feed,
     counters: Arc<Counters>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// What is left of a file when no packet follows.
@@ -58,7 +63,7 @@ pub struct Ending {
     /// The largest size of a picture that was copied.
     pub largest: Option<(u16, u16)>,
     /// The right to transcode.
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Segment {
@@ -68,34 +73,23 @@ impl Segment {
     ///
     /// [`FfmpegError`].
     pub async fn begin(
-        ffmpeg: &Path,
+        ffmpeg: Ffmpeg<'_>,
         path: RecordingPath,
         growth: Growth,
         streams: Streams,
         begin_ns: i64,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Arc<OwnedSemaphorePermit>>,
         counters: Arc<Counters>,
     ) -> Result<Self, FfmpegError> {
         let (input, stdin) = Input::pair().map_err(FfmpegError::Start)?;
-        let mut process = Process::start(ffmpeg, &record(streams, Output::File(&path.part())), stdin)?;
+        let output = Output::File { path: &path.part(), hybrid: ffmpeg.hybrid };
+        let priority = if streams.is_encoded() { Priority::Yielding } else { Priority::Equal };
+        let mut process = Process::start(ffmpeg.binary, &record(streams, output), stdin, priority)?;
         let feed = match Feed::begin(input, streams).await {
             Ok(feed) => feed,
             Err(error) => return Err(reason(&mut process, &error).await),
         };
-        let latest_ns = begin_ns;
-        Ok(Self {
-            streams,
-            path,
-            growth,
-            begin_ns,
-            latest_ns,
-            largest: None,
-            waiting: VecDeque::new(),
-            process,
-            feed,
-            counters,
-            permit,
-        })
+        Ok(Self { streams, path, growth, begin_ns, largest: None, process, feed, counters, permit })
     }
 
     /// ffmpeg's process id.
@@ -103,14 +97,9 @@ impl Segment {
         self.process.pid
     }
 
-    /// Where the file has come to on the broadcast's timeline.
-    pub fn latest_ns(&self) -> i64 {
-        self.latest_ns
-    }
-
-    /// Waits for an ffmpeg that ends by itself. Cancel safe.
-    pub async fn ended(&mut self) -> Exit {
-        self.process.ended().await
+    /// How its ffmpeg ended, if it did so by itself.
+    pub fn exit(&self) -> Option<Exit> {
+        self.process.exit()
     }
 
     /// Writes a picture that stands at `at_ns` on the broadcast's timeline.
@@ -122,8 +111,7 @@ impl Segment {
         if let Some(size) = picture.size.filter(|_| !self.streams.is_transcoded()) {
             self.largest = Some(self.largest.map_or(size, |largest| larger(largest, size)));
         }
-        self.write_waiting(at_ns).await?;
-        let Some(since_begin_ns) = self.advance(at_ns) else {
+        let Some(since_begin_ns) = self.since_begin(at_ns) else {
             return Ok(());
         };
         let sent = self.feed.send(TrackKind::Video, since_begin_ns, picture.codec, &picture.payloads).await;
@@ -136,28 +124,12 @@ impl Segment {
     ///
     /// [`FfmpegError`]; the file is over then.
     pub async fn write_sound(&mut self, at_ns: i64, sound: &MediaPacket) -> Result<(), FfmpegError> {
-        self.write_waiting(i64::MAX).await?;
-        self.write_one(at_ns, sound).await
-    }
-
-    /// Takes sound that came before the file began. What stands before the beginning is left out, the rest goes out among the
-    /// pictures: ffmpeg must see the first picture first, for it leaves out a stream that does not show within a second.
-    pub fn wait_with(&mut self, sound: &VecDeque<(i64, MediaPacket)>) {
-        self.waiting = sound.iter().filter(|(at_ns, _)| *at_ns >= self.begin_ns).cloned().collect();
-    }
-
-    /// Writes the waiting sound that stands before a moment of the broadcast's timeline.
-    ///
-    /// # Errors
-    ///
-    /// [`FfmpegError`]; the file is over then.
-    pub async fn write_waiting(&mut self, before_ns: i64) -> Result<(), FfmpegError> {
-        while self.waiting.front().is_some_and(|(at_ns, _)| *at_ns < before_ns)
-            && let Some((at_ns, sound)) = self.waiting.pop_front()
-        {
-            self.write_one(at_ns, &sound).await?;
-        }
-        Ok(())
+        let Some(since_begin_ns) = self.since_begin(at_ns).filter(|_| self.streams.audio.is_some()) else {
+            return Ok(());
+        };
+        let payload = std::slice::from_ref(&sound.payload);
+        let sent = self.feed.send(TrackKind::Audio, since_begin_ns, sound.codec, payload).await;
+        self.account(sent).await
     }
 
     /// Tells ffmpeg that nothing more comes.
@@ -172,17 +144,7 @@ impl Segment {
         }
     }
 
-    async fn write_one(&mut self, at_ns: i64, sound: &MediaPacket) -> Result<(), FfmpegError> {
-        let Some(since_begin_ns) = self.advance(at_ns).filter(|_| self.streams.audio) else {
-            return Ok(());
-        };
-        let payload = std::slice::from_ref(&sound.payload);
-        let sent = self.feed.send(TrackKind::Audio, since_begin_ns, sound.codec, payload).await;
-        self.account(sent).await
-    }
-
-    fn advance(&mut self, at_ns: i64) -> Option<u64> {
-        self.latest_ns = self.latest_ns.max(at_ns);
+    fn since_begin(&self, at_ns: i64) -> Option<u64> {
         u64::try_from(at_ns.saturating_sub(self.begin_ns)).ok()
     }
 
