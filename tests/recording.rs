@@ -19,6 +19,8 @@ mod files;
 mod media;
 #[path = "recording/sample.rs"]
 mod sample;
+#[path = "recording/segments.rs"]
+mod segments;
 #[path = "recording/stage.rs"]
 mod stage;
 #[path = "recording/sync.rs"]

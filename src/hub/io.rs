@@ -127,6 +127,8 @@ pub enum Order {
     Recordable(CodecSet),
     /// The recorder lost packets and needs a keyframe.
     Keyframe(RecordingId),
+    /// The latest keyframe of a recorded broadcast is older than the operator wants; asked once, whoever answers.
+    KeyframeDue(RecordingId),
     /// The recorder tells how a recording fares.
     Recording {
         /// Which one.

@@ -225,7 +225,7 @@ impl Hub {
             }
             Order::Close => self.close_session(now, session),
             Order::Recordable(codecs) => self.recordable = codecs,
-            Order::Keyframe(recording) => self.keyframe_for_recording(now, recording),
+            Order::Keyframe(recording) | Order::KeyframeDue(recording) => self.keyframe_for_recording(now, recording),
             Order::RecordingPaused(_) => {}
             Order::Recording { recording, state, file, error, facts: _ } => {
                 self.tell_recording(recording, state, file, error)

@@ -7,7 +7,7 @@ use onair::rtp::codec::{Codec, TrackKind};
 use onair::signal::message::RecordingState;
 
 use super::media::{decoded_pictures, offsets, streams};
-use super::sample::{SamplePacket, sample};
+use super::sample::{SamplePacket, noise, sample};
 use super::stage::{Stage, config, empty_dir, feed};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,18 +136,12 @@ async fn a_broadcast_that_comes_back_begins_a_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recording_outlasts_its_timestamps() {
     let day = sample("h264").paced(Duration::from_secs(8), 24 * 60 * 60 / 8);
-    let file = Stage::new("whole-day").await.record(&day, &[Codec::H264, Codec::Opus]).await;
+    let mut config = config(&empty_dir("whole-day"));
+    config.segment = Duration::from_secs(24 * 60 * 60);
+    let file = Stage::with(config).await.unwrap().record(&day, &[Codec::H264, Codec::Opus]).await;
     let told = streams(&file);
     assert_eq!((told[0].packets, told[1].begin_s), (day.pictures(), 0.0), "{told:?}");
     assert!(told.iter().all(|stream| (stream.duration_s - 86_400.0).abs() < 10.0), "{told:?}");
-}
-
-/// A number that looks random and is the same each time (SplitMix64).
-fn noise(seed: u64, index: usize) -> u64 {
-    let mut z = seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,14 @@ pub fn streams(file: &Path) -> Vec<Stream> {
     streams
 }
 
+/// A hash of each packet of a track (`v` or `a`), in order.
+pub fn packet_hashes(file: &Path, track: &str) -> Vec<String> {
+    let arguments = ["-v", "error", "-select_streams", track, "-show_packets", "-show_data_hash", "md5"];
+    let entries = ["-show_entries", "packet=data_hash", "-of", "csv=p=0"];
+    let told = ffprobe(&[&arguments[..], &entries].concat(), file);
+    told.lines().map(|line| line.trim_matches(',').to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
 /// The size that the track header of the video tells.
 pub fn shown_size(file: &Path) -> (u16, u16) {
     let bytes = std::fs::read(file).unwrap();

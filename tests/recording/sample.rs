@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use onair::hub::io::{MediaPacket, SenderReport};
 use onair::rtp::codec::{Codec, TrackKind};
+use onair::rtp::keyframe::starts_keyframe;
 
 /// Where the publisher's NTP clock stands when a sample begins.
 const NTP_BEGIN: u64 = 3_950_000_000 << 32;
@@ -87,6 +88,14 @@ pub fn sample(name: &str) -> Sample {
         epoch: 0,
         later: Duration::ZERO,
     }
+}
+
+/// A number that looks random and is the same each time (SplitMix64).
+pub fn noise(seed: u64, index: usize) -> u64 {
+    let mut z = seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 impl Sample {
@@ -179,6 +188,24 @@ impl Sample {
         self.first = self.first.map(|first| first.wrapping_add(0x1234_5678));
         self.epoch = epoch;
         self.later = later;
+        self
+    }
+
+    /// Leaves out every keyframe but the first, as if the encoder had never made another.
+    pub fn with_one_keyframe(mut self) -> Self {
+        let is_video = |packet: &SamplePacket| packet.kind == TrackKind::Video;
+        let key = |packet: &SamplePacket| is_video(packet) && starts_keyframe(self.codec, &packet.payload);
+        let mut keys: Vec<u32> =
+            self.packets.iter().filter(|packet| key(packet)).map(|packet| packet.timestamp).collect();
+        keys.dedup();
+        let first = keys[0];
+        let mut sequence = self.packets.iter().find(|packet| is_video(packet)).unwrap().sequence;
+        self.packets
+            .retain(|packet| !is_video(packet) || packet.timestamp == first || !keys.contains(&packet.timestamp));
+        for packet in self.packets.iter_mut().filter(|packet| is_video(packet)) {
+            packet.sequence = sequence;
+            sequence += 1;
+        }
         self
     }
 

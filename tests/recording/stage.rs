@@ -33,6 +33,7 @@ pub struct Stage {
     pub port: HubPort,
     pub recordable: Vec<CodecSet>,
     pub keyframes_asked: usize,
+    pub keyframes_due: usize,
     /// Recordings of which all was told.
     pub over: Vec<RecordingId>,
     last_recording: u64,
@@ -79,6 +80,7 @@ impl Stage {
             port,
             recordable: Vec::new(),
             keyframes_asked: 0,
+            keyframes_due: 0,
             over: Vec::new(),
             last_recording: 0,
         })
@@ -108,7 +110,13 @@ impl Stage {
         self.recorder.finish(PATIENCE).await;
         let mut told = Vec::new();
         while let Ok(request) = self.port.requests.try_recv() {
-            told.extend(sort(request, &mut self.recordable, &mut self.keyframes_asked, &mut self.over));
+            told.extend(sort(
+                request,
+                &mut self.recordable,
+                &mut self.keyframes_asked,
+                &mut self.keyframes_due,
+                &mut self.over,
+            ));
         }
         told
     }
@@ -141,7 +149,13 @@ impl Stage {
     pub async fn until_over(&mut self, recording: RecordingId) {
         while !self.over.contains(&recording) {
             let request = timeout(PATIENCE, self.port.requests.recv()).await.expect("it is never over");
-            let told = sort(request.unwrap(), &mut self.recordable, &mut self.keyframes_asked, &mut self.over);
+            let told = sort(
+                request.unwrap(),
+                &mut self.recordable,
+                &mut self.keyframes_asked,
+                &mut self.keyframes_due,
+                &mut self.over,
+            );
             assert_eq!(told, None);
         }
     }
@@ -151,7 +165,9 @@ impl Stage {
         loop {
             let request = timeout(PATIENCE, self.port.requests.recv()).await.expect("the recorder tells nothing");
             let request = request.expect("the recorder is gone");
-            if let Some(told) = sort(request, &mut self.recordable, &mut self.keyframes_asked, &mut self.over) {
+            if let Some(told) =
+                sort(request, &mut self.recordable, &mut self.keyframes_asked, &mut self.keyframes_due, &mut self.over)
+            {
                 return told;
             }
         }
@@ -162,6 +178,7 @@ fn sort(
     request: Request,
     recordable: &mut Vec<CodecSet>,
     keyframes_asked: &mut usize,
+    keyframes_due: &mut usize,
     over: &mut Vec<RecordingId>,
 ) -> Option<Told> {
     match request {
@@ -170,6 +187,7 @@ fn sort(
         }
         Request::Order(Order::RecordingOver(recording)) => over.push(recording),
         Request::Order(Order::Keyframe(_)) => *keyframes_asked += 1,
+        Request::Order(Order::KeyframeDue(_)) => *keyframes_due += 1,
         Request::Order(Order::Recordable(codecs)) => recordable.push(codecs),
         Request::Order(Order::RecordingPaused(_)) => {}
         other => panic!("{other:?}"),

@@ -103,7 +103,8 @@ pub fn record(streams: Streams, output: Output<'_>) -> Vec<OsString> {
 pub fn complete(part: &Path, temporary: &Path) -> Vec<OsString> {
     let mut arguments = words(&["-nostdin -hide_banner -loglevel error -y -i"]);
     arguments.push(file(part));
-    arguments.extend(words(&["-map 0 -c copy", quirks::KEEP_LEADING_PICTURES, "-movflags +faststart -f mp4"]));
+    arguments.extend(words(&["-map 0 -c copy", quirks::KEEP_LEADING_PICTURES, "-bsf:a", quirks::LAST_SOUND]));
+    arguments.extend(words(&["-movflags +faststart -f mp4"]));
     arguments.push(file(temporary));
     arguments
 }

@@ -76,6 +76,10 @@ pub const HYBRID_KNOWN: &str = "hybrid_fragmented";
 /// the sound would run ahead of the picture (all).
 pub const FILL_GAPS: &str = "-af aresample=async=1000";
 
+/// Sound in fragments is read without durations (5.1), so that the copy takes the last packet for one of no length, and its
+/// edit list leaves that packet out. 960 samples are 20 ms, which is what nearly all encoders put into a packet.
+pub const LAST_SOUND: &str = r"setts=duration=if(DURATION\,DURATION\,960)";
+
 /// A payload as ffmpeg can read it: a first byte where its own is cut off, and the rest; `None` where it is left out.
 ///
 /// ffmpeg reads VP9 by an older draft of RFC 9628, and takes the reference indices of libwebrtc's flexible mode for picture

@@ -96,6 +96,7 @@ impl Session {
         let mut stop = self.context.stop.clone();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.look_at_disk(&mut Vec::new());
         loop {
             tokio::select! {
                 biased;
@@ -275,7 +276,7 @@ impl Session {
         }
         let recording = self.subject.recording;
         if self.plan.keyframe_is_due() {
-            self.context.order(Order::Keyframe(recording));
+            self.context.order(Order::KeyframeDue(recording));
         }
         let is_due = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_INTERVAL);
         if is_due && (self.plan.wants_keyframe() || self.intake.awaits_keyframe()) {
