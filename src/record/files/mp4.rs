@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::disk::Turn;
+
 /// The movie box is no larger than this: ten hours of a broadcast need some 30 MB.
 const MOOV_MAX_BYTES: u64 = 256 << 20;
 
@@ -25,8 +27,8 @@ struct Span {
 /// # Errors
 ///
 /// Where the disk fails.
-pub fn duration(file: &File) -> io::Result<Option<Duration>> {
-    let Some(moov) = find_moov(file)? else {
+pub fn duration(turn: &Turn, file: &File) -> io::Result<Option<Duration>> {
+    let Some(moov) = find_moov(turn, file)? else {
         return Ok(None);
     };
     // The movie header stands first (§8.2.2 allows any order; ffmpeg writes it first).
@@ -59,8 +61,8 @@ fn movie_header_duration(bytes: &[u8]) -> Option<Duration> {
 /// # Errors
 ///
 /// Where the disk fails.
-pub fn set_size(file: &File, width: u16, height: u16) -> io::Result<()> {
-    let Some(moov) = find_moov(file)? else {
+pub fn set_size(turn: &Turn, file: &File, width: u16, height: u16) -> io::Result<()> {
+    let Some(moov) = find_moov(turn, file)? else {
         return Ok(());
     };
     let Ok(length) = usize::try_from(moov.end - moov.begin) else {
@@ -101,7 +103,7 @@ fn size_patches(moov: &[u8], width: u16, height: u16) -> Vec<(usize, Vec<u8>)> {
     patches
 }
 
-fn find_moov(file: &File) -> io::Result<Option<Span>> {
+fn find_moov(_turn: &Turn, file: &File) -> io::Result<Option<Span>> {
     let file_end = file.metadata()?.len();
     let mut at = 0_u64;
     for _ in 0..TOP_BOXES_MAX {
@@ -201,10 +203,13 @@ mod tests {
     fn the_duration_is_read_behind_other_boxes() {
         let moov = a_box(b"moov", &movie_header(1000, 2500));
         let bytes = [a_box(b"ftyp", b"isom"), a_box(b"free", &[]), moov.clone(), a_box(b"mdat", &[0; 40])].concat();
-        assert_eq!(duration(&file_with(&bytes, "duration")).unwrap(), Some(Duration::from_millis(2500)));
+        assert_eq!(
+            duration(&Turn::for_tests(), &file_with(&bytes, "duration")).unwrap(),
+            Some(Duration::from_millis(2500))
+        );
         let cut = &bytes[..bytes.len() - 60];
-        assert_eq!(duration(&file_with(cut, "cut")).unwrap(), None);
-        assert_eq!(duration(&file_with(b"", "empty")).unwrap(), None);
+        assert_eq!(duration(&Turn::for_tests(), &file_with(cut, "cut")).unwrap(), None);
+        assert_eq!(duration(&Turn::for_tests(), &file_with(b"", "empty")).unwrap(), None);
     }
 
     #[test]
@@ -212,7 +217,7 @@ mod tests {
         let (video, sound) = (track(b"vmhd"), track(b"smhd"));
         let body = [movie_header(1000, 1), sound.clone(), video.clone()].concat();
         let file = file_with(&[a_box(b"ftyp", b"isom"), a_box(b"moov", &body)].concat(), "size");
-        set_size(&file, 1280, 720).unwrap();
+        set_size(&Turn::for_tests(), &file, 1280, 720).unwrap();
         let mut after = vec![0; body.len()];
         file.read_exact_at(&mut after, 12 + 8).unwrap();
         let video_at = body.len() - video.len();
