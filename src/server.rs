@@ -30,12 +30,12 @@ use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::addresses::interface_addresses;
 use crate::net::driver::Driver;
-use crate::record::{AudioFormat, Growing, Recorder, RecorderConfig, Retention};
+use crate::record::{AudioFormat, Growing, Recorder, RecorderConfig, Retention, RetentionTask};
 use crate::rtp::codec::CodecSet;
 use crate::rtp::ntp::WallClock;
 
 use self::process::Process;
-use self::samples::{net_samples, recorder_samples, tls_sample};
+use self::samples::{net_samples, recorder_samples, removed_sample, tls_sample};
 
 /// How long recordings may take to be finished.
 const FINISH_DEADLINE: Duration = Duration::from_secs(8);
@@ -117,16 +117,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     // ---- recorder ----------------------------------------------------------------------------------------------------
     // It tells the hub by itself what it can record.
     let growing = Growing::default();
+    let retention =
+        Retention { keep: config.record_keep.map(Span::duration), max_bytes: config.record_max_size.map(Size::bytes) };
+    let mut retention_meter = None;
     let recorder = match config.record {
         RecordMode::All => {
             let recorder_config = RecorderConfig {
                 dir: config.record_dir.clone(),
                 ffmpeg: config.ffmpeg.clone(),
                 min_free_bytes: config.record_min_free.bytes(),
-                retention: Retention {
-                    keep: config.record_keep.map(Span::duration),
-                    max_bytes: config.record_max_size.map(Size::bytes),
-                },
+                retention,
                 growing: growing.clone(),
                 segment: Duration::from_secs(6 * 3600),
                 keyframes: Some(Duration::from_secs(5)),
@@ -135,7 +135,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             };
             Some(Recorder::start(recorder_config, handle.clone(), new_recordings).await?)
         }
-        RecordMode::Off => None,
+        RecordMode::Off => {
+            // What was recorded before is still not to be kept longer.
+            let task = RetentionTask::new(config.record_dir.clone(), retention, growing.clone());
+            retention_meter = Some(task.meter());
+            task.start(stopping.clone());
+            None
+        }
     };
 
     // ---- access ------------------------------------------------------------------------------------------------------
@@ -156,6 +162,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         vec![Arc::new(move || net_samples(&net_metrics)), Arc::new(move || process.samples())];
     if let Some(meter) = recorder.as_ref().map(Recorder::meter) {
         sources.push(Arc::new(move || recorder_samples(&meter())));
+    } else if let Some(meter) = retention_meter.filter(|_| !retention.is_endless()) {
+        sources.push(Arc::new(move || vec![removed_sample(&meter())]));
     }
     if let Some(tls) = tls.clone() {
         sources.push(Arc::new(move || vec![tls_sample(&tls)]));
@@ -257,17 +265,21 @@ fn ice_servers(config: &Config) -> IceServers {
 
 /// Reads tokens and certificate again whenever the operator asks for it by SIGHUP. What is bad is not put in force.
 async fn read_again(mut hangup: Signal, config: Config, policy: PolicyCell, tls: Option<Tls>) {
+    let config = Arc::new(config);
     while hangup.recv().await.is_some() {
         if config.auth.is_none() && tls.is_none() {
             tracing::info!("SIGHUP: there is nothing to read again");
         }
-        match config.policy() {
-            Ok(newer) if config.auth.is_some() => {
+        let reader = Arc::clone(&config);
+        // A disk that hangs must not hold a worker. The next SIGHUP is heard when it has answered.
+        match tokio::task::spawn_blocking(move || reader.policy()).await {
+            Ok(Ok(newer)) if config.auth.is_some() => {
                 policy.replace(newer);
                 tracing::info!("SIGHUP: the tokens were read again");
             }
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "SIGHUP: the tokens stay as they were"),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "SIGHUP: the tokens stay as they were"),
+            Err(error) => tracing::error!(%error, "SIGHUP: the tokens could not be read"),
         }
         if let Some(tls) = &tls {
             tls.read_again();

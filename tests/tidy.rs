@@ -54,6 +54,34 @@ const LONG_FILES: &[(&str, usize, &str)] = &[];
 /// Uses that may close a circle: from, to, reason.
 const CIRCLES: &[(&str, &str, &str)] = &[];
 
+/// Rooms whose code runs on tokio's workers or on the hub's thread, where a disk that hangs must hold nobody up.
+const ROOMS_WITHOUT_DISK: &[&str] = &["handle", "http", "hub", "net", "record"];
+
+/// Files of those rooms that may call the disk: path or folder, reason.
+const DISK_CALLERS: &[(&str, &str)] = &[
+    ("record/files/", "each function takes a Turn, which only Disk::run hands out, on a blocking thread"),
+    ("http/tls/acme.rs", "the issuer and the keeper call it by spawn_blocking"),
+    ("http/tls/kept.rs", "its callers run by spawn_blocking, or before the server listens"),
+    ("http/tls/pair.rs", "the keeper reads pairs by spawn_blocking"),
+    ("http/tls/source.rs", "the keeper looks at the files by spawn_blocking"),
+    ("net/receive_drops.rs", "it reads /proc, which is no disk"),
+    ("net/thread_time.rs", "it reads /proc, which is no disk"),
+];
+
+/// Methods of paths that call the disk.
+const DISK_METHODS: &[&str] = &[
+    "canonicalize",
+    "exists",
+    "is_dir",
+    "is_file",
+    "is_symlink",
+    "metadata",
+    "read_dir",
+    "read_link",
+    "symlink_metadata",
+    "try_exists",
+];
+
 /// Where Rust files stand that are not the library's.
 const FOLDERS_BESIDE_THE_LIBRARY: &[&str] = &["benches", "examples", "fuzz/fuzz_targets", "fuzz/src", "tests"];
 
@@ -73,6 +101,11 @@ fn no_two_files_import_each_other_in_a_circle() {
 #[test]
 fn the_lower_floors_know_no_clock_no_socket_and_no_runtime() {
     report(impurities(&library()));
+}
+
+#[test]
+fn the_disk_is_called_only_where_a_thread_may_block() {
+    report(disk_calls(&library(), DISK_CALLERS));
 }
 
 #[test]
@@ -191,6 +224,59 @@ fn impurities(sources: &[Source]) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// Calls to the disk outside the files that may make them, and files that no longer need to.
+fn disk_calls(sources: &[Source], exceptions: &[(&str, &str)]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut needed = BTreeSet::new();
+    for source in sources {
+        let room = module_of(&source.path).first().cloned().unwrap_or_default();
+        if !ROOMS_WITHOUT_DISK.contains(&room.as_str()) {
+            continue;
+        }
+        let calls = disk_calls_in(source);
+        if let Some((path, _)) = exceptions.iter().find(|(path, _)| source.path.starts_with(path)) {
+            needed.extend((!calls.is_empty()).then_some(*path));
+            continue;
+        }
+        complaints.extend(calls.iter().map(|(line, call)| {
+            format!(
+                "{}:{line}: `{call}` calls the disk, which may hang: do it under record/files, in Disk::run",
+                source.path
+            )
+        }));
+    }
+    let unneeded = exceptions.iter().filter(|(path, _)| !needed.contains(path));
+    complaints.extend(unneeded.map(|(path, _)| format!("{path} calls no disk: take it out of DISK_CALLERS")));
+    complaints
+}
+
+/// The calls to the disk in shipped code, each with its line.
+fn disk_calls_in(source: &Source) -> Vec<(usize, String)> {
+    let mut calls = Vec::new();
+    for written in written_paths(&source.shipped) {
+        let names: Vec<&str> = written.segments.iter().map(String::as_str).collect();
+        let is_call = match names.as_slice() {
+            // Extension traits, and metadata that was read elsewhere, touch nothing by themselves.
+            ["std", "fs", "Metadata"] | ["std", "os", ..] | ["tower_http", ..] => false,
+            ["std" | "tokio", "fs", ..] | ["fs", _, ..] => true,
+            ["File" | "OpenOptions" | "DirBuilder", _, ..] => true,
+            _ => names.iter().any(|name| name.starts_with("statvfs")),
+        };
+        if is_call {
+            calls.push((written.line, names.join("::")));
+        }
+    }
+    let words = tokens(&source.shipped);
+    for window in words.windows(3) {
+        if let [(_, Token::Punct(b'.')), (offset, Token::Word(name)), (_, Token::Punct(b'('))] = window
+            && DISK_METHODS.contains(name)
+        {
+            calls.push((line_at(&source.shipped, *offset), format!(".{name}()")));
+        }
+    }
+    calls
 }
 
 fn long_files(sources: &[Source], exceptions: &[(&str, usize, &str)]) -> Vec<String> {
@@ -390,6 +476,41 @@ mod planted {
             let test = format!("#[cfg(test)] mod tests {{ {impure} }}");
             assert!(impurities(&sources(&[("hub/peer.rs", &test)])).is_empty(), "{test}");
         }
+    }
+
+    #[test]
+    fn a_call_to_the_disk_is_found_outside_the_files_that_may() {
+        for call in [
+            "use std::fs;",
+            "use std::{fs::File, io};",
+            "fn f() { std::fs::read(p); }",
+            "fn f() { fs::read(p); }",
+            "async fn f() { tokio::fs::metadata(p).await; }",
+            "fn f() { File::open(p); }",
+            "fn f() { OpenOptions::new(); }",
+            "use nix::sys::statvfs::statvfs;",
+            "fn f(p: &Path) -> bool { p.exists() }",
+            "fn f(p: &Path) -> bool { p.is_file() || x }",
+            "fn f(p: &Path) { p.metadata(); }",
+            "fn f(p: &Path) { p.symlink_metadata(); }",
+            "fn f(p: &Path) { p.canonicalize(); }",
+            "fn f(p: &Path) { p.read_dir(); }",
+        ] {
+            for path in ["record/session.rs", "http/api.rs", "hub/mod.rs", "net/driver.rs", "handle.rs"] {
+                let found = disk_calls(&sources(&[(path, call)]), &[]);
+                assert!(found.iter().any(|complaint| complaint.starts_with(&format!("{path}:1"))), "{path}: {call}");
+            }
+            let innocent =
+                [("record/session.rs", format!("#[cfg(test)] mod tests {{ {call} }}")), ("config.rs", call.to_owned())];
+            for (path, code) in innocent {
+                assert!(disk_calls(&sources(&[(path, &code)]), &[]).is_empty(), "{path}: {code}");
+            }
+            let excepted = [("record/files/", "planted")];
+            assert!(disk_calls(&sources(&[("record/files/path.rs", call)]), &excepted).is_empty());
+        }
+        let innocent = "use std::fs::Metadata; use tower_http::services::fs::File; fn f() { Output::File(x); }";
+        assert!(disk_calls(&sources(&[("http/download.rs", innocent)]), &[]).is_empty());
+        only(disk_calls(&sources(&[("http/api.rs", "")]), &[("http/api.rs", "planted")]), "take it out");
     }
 
     #[test]

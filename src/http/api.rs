@@ -1,7 +1,6 @@
-//! What programs ask: live broadcasts, recordings, ICE servers, health and metrics.
+//! What programs ask: live broadcasts, ICE servers, health and metrics.
 //!
-//! **Invariant:** nothing here changes anything, and nothing waits longer for the hub than [`SNAPSHOT_DEADLINE`],
-//! and few read the disk at a time.
+//! **Invariant:** nothing here changes anything, and nothing waits longer for the hub than [`SNAPSHOT_DEADLINE`].
 
 use std::time::Duration;
 
@@ -22,15 +21,11 @@ use super::problem::Problem;
 use super::state::AppState;
 use crate::access::{Permit, Right};
 use crate::hub::io::{BroadcastSnapshot, Snapshot};
-use crate::record;
 use crate::rtp::codec::{Codec, TrackKind};
 use crate::signal::{BroadcastId, ErrorCode};
 
 /// How long the hub's thread may take for a look at what is live.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(1);
-
-/// How long a request may wait for its turn to read the disk.
-const LISTING_DEADLINE: Duration = Duration::from_secs(5);
 
 const NO_STORE: [(axum::http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
@@ -90,36 +85,6 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
         recording: live.recording,
         b_frames: live.b_frames,
     }
-}
-
-/// `GET /api/recordings`.
-pub async fn recordings(State(state): State<AppState>, Caller { permit, .. }: Caller) -> Result<Response, Problem> {
-    let dir = state.record_dir().to_owned();
-    let turn = turn_at_disk(&state).await?;
-    // The turn goes with the reading, which goes on when the client has hung up.
-    // What may not be seen takes no place of the longest list either.
-    let read = move || (record::list(&dir, |broadcast| permit.may(Right::Recordings, broadcast)), turn).0;
-    let listed = tokio::task::spawn_blocking(read).await;
-    let recordings = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
-        Ok(recordings) => recordings,
-        // Nothing was recorded yet.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
-            tracing::warn!(%error, "the recordings cannot be listed");
-            return Err(Problem::signaling(ErrorCode::Internal, "the recordings cannot be listed"));
-        }
-    };
-    Ok((NO_STORE, Json(recordings)).into_response())
-}
-
-/// A turn to read the recordings' directory, for as long as it is held.
-///
-/// # Errors
-///
-/// 503 where too many wait.
-pub async fn turn_at_disk(state: &AppState) -> Result<impl Send + use<>, Problem> {
-    let turn = tokio::time::timeout(LISTING_DEADLINE, state.listing_turn()).await;
-    turn.map_err(|_| Problem::signaling(ErrorCode::TooMany, "too many ask for the recordings at once"))
 }
 
 /// What a browser's `RTCPeerConnection` takes.

@@ -40,6 +40,8 @@ pub enum Value {
     Counters(&'static str, Vec<(&'static str, u64)>),
     /// Rises and falls.
     Gauge(f64),
+    /// Rise and fall: one for each value of a label.
+    Gauges(&'static str, Vec<(&'static str, u64)>),
     /// Values by their size.
     Histogram(Buckets),
 }
@@ -91,6 +93,17 @@ impl Sample {
     #[expect(clippy::cast_precision_loss, reason = "no gauge comes near 2^53")]
     pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { name, help, value: Value::Gauge(value as f64) }
+    }
+
+    /// Values that rise and fall, one for each value of `label`.
+    #[must_use]
+    pub fn gauges(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (&'static str, u64)>,
+    ) -> Self {
+        Self { name, help, value: Value::Gauges(label, values.into_iter().collect()) }
     }
 
     /// Values by their size.
@@ -342,6 +355,13 @@ impl HttpMetrics {
                     let gauge = Gauge::<f64, AtomicU64>::default();
                     gauge.set(value);
                     registry.register(name, help, gauge);
+                }
+                Value::Gauges(label, values) => {
+                    let family = Family::<[(&str, &str); 1], Gauge<u64, AtomicU64>>::default();
+                    for (value, level) in values {
+                        family.get_or_create(&[(label, value)]).set(level);
+                    }
+                    registry.register(name, help, family);
                 }
                 Value::Histogram(buckets) => registry.register(name, help, buckets),
             }

@@ -6,14 +6,13 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
-use super::api::turn_at_disk;
 use super::caller::Caller;
 use super::offer::broadcast_of;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::access::Right;
 use crate::hub::io::{Operation, OperationError};
-use crate::record::{self, RemoveError};
+use crate::record::{self, DISK_DEADLINE, RemoveError, Turn};
 use crate::signal::{BroadcastId, ErrorCode};
 
 /// `DELETE /api/broadcasts/{room}/{user}`: ends the broadcast.
@@ -57,22 +56,19 @@ pub async fn remove_recording(
     let none = |_| Problem::new(StatusCode::NOT_FOUND, RemoveError::None.to_string());
     let broadcast = BroadcastId::new(room.parse().map_err(none)?, user.parse().map_err(none)?);
     caller.require(Right::Operate, &broadcast)?;
-    let turn = turn_at_disk(&state).await?;
-    let remove = move || {
-        let removed = record::remove(state.record_dir(), state.growing(), &broadcast, &file);
+    let (dir, growing) = (state.record_dir().to_owned(), state.growing().clone());
+    let remove = move |turn: &Turn| {
+        let removed = record::remove(turn, &dir, &growing, &broadcast, &file);
         if removed.is_ok() {
             tracing::info!(%broadcast, file, "recording removed by an operator");
         }
-        drop(turn);
-        removed
+        Ok(removed)
     };
-    let removed = tokio::task::spawn_blocking(remove).await.map_err(std::io::Error::other);
-    removed.map_err(RemoveError::Disk).flatten().map(|()| StatusCode::NO_CONTENT).map_err(|error| match error {
+    let cannot = |error| Problem::of_disk(&error, "the recording could not be removed");
+    let removed = state.disk().run("removing a recording", DISK_DEADLINE, remove).await.map_err(cannot)?;
+    removed.map(|()| StatusCode::NO_CONTENT).map_err(|error| match error {
         RemoveError::None => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
         RemoveError::Grows => Problem::signaling(ErrorCode::BadState, error.to_string()),
-        RemoveError::Disk(error) => {
-            tracing::warn!(%error, "a recording cannot be removed");
-            Problem::signaling(ErrorCode::Internal, "the recording could not be removed")
-        }
+        RemoveError::Disk(error) => cannot(error.into()),
     })
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::handle::HandleError;
 use crate::hub::io::SessionId;
+use crate::record::DiskError;
 use crate::signal::ErrorCode;
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -98,6 +99,19 @@ impl Problem {
             code: Some(ErrorCode::TooMany),
             retry_after_s: Some(retry_after_s),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
+    }
+
+    /// The recordings' disk failed, or does not answer; `detail` is told where it failed, and the reason is logged.
+    #[must_use]
+    pub fn of_disk(error: &DiskError, detail: &'static str) -> Self {
+        tracing::warn!(%error, "{detail}");
+        if !error.is_silent() {
+            return Self::signaling(ErrorCode::Internal, detail);
+        }
+        Self {
+            retry_after_s: Some(BUSY_RETRY_AFTER_S),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
         }
     }
 

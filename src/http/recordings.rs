@@ -3,14 +3,16 @@
 //! **Invariant:** a path leads out of the recordings' directory under no name: room, user and file are parsed before a
 //! path is made of them, and nothing but a recording is served.
 
+use std::io;
+
 use axum::extract::{Path, Request, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tower::ServiceExt;
-use tower_http::services::ServeFile;
+use tower_http::services::ServeDir;
 
 use super::caller::Caller;
+use super::download::RecordingBackend;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::access::Right;
@@ -21,7 +23,7 @@ pub async fn file(
     State(state): State<AppState>,
     caller: Caller,
     Path((room, user, file)): Path<(String, String, String)>,
-    request: Request,
+    mut request: Request,
 ) -> Result<Response, Problem> {
     let none = || Problem::new(StatusCode::NOT_FOUND, "there is no such recording");
     let room: RoomId = room.parse().map_err(|_| none())?;
@@ -30,14 +32,15 @@ pub async fn file(
     if !is_recording(&file) {
         return Err(none());
     }
-    let path = state.record_dir().join(room.as_str()).join(user.as_str()).join(&file);
-    if !tokio::fs::metadata(&path).await.is_ok_and(|metadata| metadata.is_file()) {
-        return Err(none());
-    }
-    let Ok(mut response) = ServeFile::new(path).oneshot(request).await;
-    if response.status() == StatusCode::NOT_FOUND {
-        return Err(none());
-    }
+    *request.uri_mut() = format!("/{room}/{user}/{file}").parse().map_err(|_| none())?;
+    let mut service = ServeDir::with_backend(state.record_dir(), RecordingBackend(state.downloads_disk().clone()))
+        .append_index_html_on_directories(false);
+    let mut response = match service.try_call(request).await {
+        Ok(response) if response.status() == StatusCode::NOT_FOUND => return Err(none()),
+        Ok(response) => response,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(none()),
+        Err(error) => return Err(Problem::of_disk(&error.into(), "the recording cannot be read")),
+    };
     // A running recording grows, and a finished one is written anew with its index in front.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response.into_response())

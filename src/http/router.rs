@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 
 use super::problem;
 use super::state::AppState;
-use super::{api, assets, cors, events, offer, openapi, operate, recordings, whep, whip, ws};
+use super::{api, assets, cors, events, listing, offer, openapi, operate, recordings, whep, whip, ws};
 use crate::hub::io::SessionId;
 
 /// A path, and the methods that are answered there.
@@ -29,7 +29,7 @@ fn guarded() -> Vec<Door> {
         ("/api/broadcasts", get(api::broadcasts)),
         ("/api/broadcasts/{room}/{user}", delete(operate::kick)),
         ("/api/broadcasts/{room}/{user}/recording", delete(operate::stop_recording)),
-        ("/api/recordings", get(api::recordings)),
+        ("/api/recordings", get(listing::recordings)),
         ("/api/recordings/{room}/{user}/{file}", delete(operate::remove_recording)),
         ("/api/ice-servers", get(api::ice_servers)),
         ("/api/events", get(events::events)),

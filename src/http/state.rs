@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::gate::Gate;
 use super::ice_server::IceServers;
@@ -16,10 +16,7 @@ use super::policy::PolicyCell;
 use super::resource::ResourceTable;
 use super::webhook::{Asker, Hook};
 use crate::handle::HubHandle;
-use crate::record::Growing;
-
-/// Listings of the recordings that read the disk at a time.
-const LISTINGS_MAX: usize = 2;
+use crate::record::{Catalogue, Disk, Growing};
 
 /// Streams of events at a time.
 const EVENT_STREAMS_MAX: u32 = 1_000;
@@ -55,7 +52,10 @@ struct Shared {
     asker: Option<Asker>,
     handle: HubHandle,
     resources: ResourceTable,
-    listings: Arc<Semaphore>,
+    /// Quotas of their own: neither downloads nor lists can hold each other up, or the recorder.
+    disk: Disk,
+    downloads_disk: Disk,
+    catalogue: Catalogue,
     event_gate: Gate,
     metrics: HttpMetrics,
     sources: Vec<Source>,
@@ -71,14 +71,16 @@ impl AppState {
     #[must_use]
     pub fn new(config: HttpConfig, handle: HubHandle, sources: Vec<Source>, stopping: watch::Receiver<bool>) -> Self {
         let resources = ResourceTable::default();
-        let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
+        let catalogue = Catalogue::new(config.record_dir.clone());
         let counters = config.webhook.as_ref().map(|hook| hook.metrics().clone()).unwrap_or_default();
         Self(Arc::new(Shared {
             asker: config.webhook.clone().map(Asker::new),
             config,
             handle,
             resources,
-            listings,
+            disk: Disk::default(),
+            downloads_disk: Disk::default(),
+            catalogue,
             event_gate: Gate::new(EVENT_STREAMS_MAX, EVENT_STREAMS_PER_ADDRESS_MAX),
             metrics: HttpMetrics::new(&counters),
             sources,
@@ -146,10 +148,19 @@ impl AppState {
         self.0.asker.as_ref()
     }
 
-    /// A turn to list the recordings, for as long as it is held.
-    pub(super) async fn listing_turn(&self) -> Option<OwnedSemaphorePermit> {
-        // Nobody closes it.
-        Arc::clone(&self.0.listings).acquire_owned().await.ok()
+    /// The way to the recordings' disk, for lists and removals.
+    pub(super) fn disk(&self) -> &Disk {
+        &self.0.disk
+    }
+
+    /// The way to the recordings' disk, for downloads.
+    pub(super) fn downloads_disk(&self) -> &Disk {
+        &self.0.downloads_disk
+    }
+
+    /// The list of recordings.
+    pub(super) fn catalogue(&self) -> &Catalogue {
+        &self.0.catalogue
     }
 
     /// Lets in who listens to events.

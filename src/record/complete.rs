@@ -7,18 +7,25 @@
 //! **Invariant:** the fragments are removed only after a file that holds at least as many samples is on the disk under its
 //! name, or when it is proven that they hold none.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use super::ffmpeg::command::complete as completion;
 use super::ffmpeg::process::{FfmpegError, Priority, Process};
+use super::files::disk::{Disk, DiskError, Turn};
 use super::files::mp4::{self, Survey};
 use super::files::path::RecordingPath;
-use super::files::space;
+use super::files::space::SpaceLedger;
 use crate::hub::io::FileFacts;
+
+/// How long the disk may take to be looked through, or to keep a finished file: an index of hours is read, and all that was
+/// written must reach the disk.
+const DISK_MAX: Duration = Duration::from_secs(120);
 
 /// How long a copy may take at least.
 const COPY_MIN: Duration = Duration::from_secs(600);
@@ -52,17 +59,31 @@ pub enum CompleteError {
     },
     /// The disk failed; the fragments stay.
     #[error("the file could not be completed: {0}")]
-    Disk(#[from] io::Error),
+    Disk(#[from] DiskError),
     /// ffmpeg could not be run; the fragments stay.
     #[error("the file could not be completed: {0}")]
     Ffmpeg(#[from] FfmpegError),
 }
 
-/// What stands in the growing file.
+impl CompleteError {
+    /// Whether there was no file.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Disk(DiskError::Io(error)) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// What completions share: space, and how many run at a time.
 #[derive(Debug)]
-struct Part {
-    survey: Survey,
-    size_bytes: u64,
+pub struct Completions {
+    ledger: SpaceLedger,
+    slots: Arc<Semaphore>,
+}
+
+impl Completions {
+    /// At most `max` completions at a time.
+    pub fn new(ledger: SpaceLedger, max: usize) -> Self {
+        Self { ledger, slots: Arc::new(Semaphore::new(max)) }
+    }
 }
 
 /// Completes what was written to the growing file.
@@ -71,45 +92,63 @@ struct Part {
 ///
 /// [`CompleteError`]
 pub async fn complete(
+    disk: &Disk,
+    completions: &Completions,
     ffmpeg: &Path,
     path: &RecordingPath,
     largest: Option<(u16, u16)>,
 ) -> Result<FileFacts, CompleteError> {
-    let part = on_disk(path, |path| look(&path.part())).await?;
-    if part.survey.is_proven_empty() {
-        on_disk(path, RecordingPath::remove_part).await?;
+    let on_disk = OnDisk { disk, path };
+    let (part, size_bytes) = on_disk.run("looking through a file", look).await?;
+    if part.is_proven_empty() {
+        on_disk.run("removing a file", |turn, path| path.remove_part(turn)).await?;
         return Err(CompleteError::Empty);
     }
-    let fragments = part.survey.fragmented_total();
-    if (part.survey.is_whole() && fragments == 0) || fragments > COPY_MAX_SAMPLES {
-        return on_disk(path, move |path| place(path, largest)).await;
+    let fragments = part.fragmented_total();
+    if (part.is_whole() && fragments == 0) || fragments > COPY_MAX_SAMPLES {
+        let place = move |turn: &Turn, path: &RecordingPath| {
+            let facts = prepare(turn, path, largest, false)?;
+            path.publish_part(turn).map(|()| facts)
+        };
+        return Ok(on_disk.run("keeping a file", place).await?);
     }
-    let size_bytes = part.size_bytes;
-    if !on_disk(path, move |path| Ok(space::holds_copy(&path.part(), size_bytes))).await? {
-        return Err(CompleteError::NoSpace);
-    }
-    let copied = match copy(ffmpeg, path, size_bytes).await {
-        Ok(()) => on_disk(path, move |path| Ok(publish(path, &part.survey, largest))).await?,
+    let _slot = completions.slots.acquire().await.map_err(|closed| DiskError::Io(io::Error::other(closed)))?;
+    let ledger = completions.ledger.clone();
+    let reserve = move |turn: &Turn, _: &RecordingPath| ledger.reserve(turn, size_bytes);
+    let _reservation = on_disk.run("looking for space", reserve).await?.ok_or(CompleteError::NoSpace)?;
+    let completed = match copy(ffmpeg, path, size_bytes).await {
+        Ok(()) => on_disk.run("keeping a file", move |turn, path| publish(turn, path, &part, largest)).await?,
         Err(error) => Err(error),
     };
-    if copied.is_err() {
+    if completed.is_err() {
         // It is missing where ffmpeg did not come so far.
-        let _ = on_disk(path, |path| std::fs::remove_file(path.temporary())).await;
+        let _ = on_disk.run("removing a copy", |turn, path| path.remove_temporary(turn)).await;
     }
-    copied
+    completed
 }
 
-async fn on_disk<T: Send + 'static>(
-    path: &RecordingPath,
-    work: impl FnOnce(&RecordingPath) -> io::Result<T> + Send + 'static,
-) -> Result<T, CompleteError> {
-    let path = path.clone();
-    Ok(tokio::task::spawn_blocking(move || work(&path)).await.map_err(io::Error::other)??)
+/// One file on its disk.
+#[derive(Debug, Clone, Copy)]
+struct OnDisk<'a> {
+    disk: &'a Disk,
+    path: &'a RecordingPath,
 }
 
-fn look(part: &Path) -> io::Result<Part> {
-    let file = File::open(part)?;
-    Ok(Part { survey: mp4::survey(&file)?, size_bytes: file.metadata()?.len() })
+impl OnDisk<'_> {
+    async fn run<T: Send + 'static>(
+        self,
+        doing: &'static str,
+        work: impl FnOnce(&Turn, &RecordingPath) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let path = self.path.clone();
+        self.disk.run(doing, DISK_MAX, move |turn| work(turn, &path)).await
+    }
+}
+
+/// What stands in the growing file, and how large it is.
+fn look(turn: &Turn, path: &RecordingPath) -> io::Result<(Survey, u64)> {
+    let file = path.open_part(turn)?;
+    Ok((mp4::survey(turn, &file)?, file.metadata()?.len()))
 }
 
 async fn copy(ffmpeg: &Path, path: &RecordingPath, size_bytes: u64) -> Result<(), CompleteError> {
@@ -120,33 +159,30 @@ async fn copy(ffmpeg: &Path, path: &RecordingPath, size_bytes: u64) -> Result<()
     if exit.success { Ok(()) } else { Err(CompleteError::Copy(exit.said)) }
 }
 
-/// Gives the growing file its final name as it is.
-fn place(path: &RecordingPath, largest: Option<(u16, u16)>) -> io::Result<FileFacts> {
-    let facts = prepare(&path.part(), largest)?;
-    path.publish_part()?;
-    Ok(facts)
-}
-
 /// Puts the copy in the place of the fragments, if it holds all of them.
-fn publish(path: &RecordingPath, part: &Survey, largest: Option<(u16, u16)>) -> Result<FileFacts, CompleteError> {
-    let copy = look(&path.temporary())?.survey;
+fn publish(
+    turn: &Turn,
+    path: &RecordingPath,
+    part: &Survey,
+    largest: Option<(u16, u16)>,
+) -> io::Result<Result<FileFacts, CompleteError>> {
+    let copy = mp4::survey(turn, &path.open_temporary(turn)?)?;
     if !copy.is_whole() {
-        return Err(CompleteError::Copy("ffmpeg could read none of it".to_owned()));
+        return Ok(Err(CompleteError::Copy("ffmpeg could read none of it".to_owned())));
     }
     if !copy.holds_all_of(part) {
         let kept = copy.listed.values().sum();
-        return Err(CompleteError::Lossy { kept, held: part.fragmented_total() });
+        return Ok(Err(CompleteError::Lossy { kept, held: part.fragmented_total() }));
     }
-    let facts = prepare(&path.temporary(), largest)?;
-    path.publish()?;
-    Ok(facts)
+    let facts = prepare(turn, path, largest, true)?;
+    path.publish(turn).map(|()| Ok(facts))
 }
 
 /// Writes the largest size into a file that is about to get its final name, and tells what it holds.
-fn prepare(file: &Path, largest: Option<(u16, u16)>) -> io::Result<FileFacts> {
-    let file = File::options().read(true).write(true).open(file)?;
+fn prepare(turn: &Turn, path: &RecordingPath, largest: Option<(u16, u16)>, is_copy: bool) -> io::Result<FileFacts> {
+    let file = if is_copy { path.open_temporary(turn)? } else { path.open_part(turn)? };
     if let Some((width, height)) = largest {
-        mp4::set_size(&file, width, height)?;
+        mp4::set_size(turn, &file, width, height)?;
     }
-    Ok(FileFacts { duration: mp4::survey(&file)?.duration, size_bytes: file.metadata()?.len() })
+    Ok(FileFacts { duration: mp4::survey(turn, &file)?.duration, size_bytes: file.metadata()?.len() })
 }

@@ -10,18 +10,21 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::complete::{CompleteError, complete};
+use super::complete::{CompleteError, Completions, complete};
 use super::counters::Counters;
 use super::ffmpeg::command::{AudioFormat, Streams};
 use super::ffmpeg::probe::Ability;
 use super::ffmpeg::process::FfmpegError;
+use super::files::directory::{DiskState, DiskStatus};
+use super::files::disk::{self, Disk, Turn};
 use super::files::growing::Growing;
 use super::files::path::RecordingPath;
 use super::files::retention::Retention;
+use super::files::space::SpaceLedger;
 use super::session::{Ending, Ffmpeg, Segment};
-use crate::handle::HubHandle;
+use crate::handle::{HandleError, HubHandle};
 use crate::hub::io::{FileFacts, Order, RecordingId, SessionId};
-use crate::rtp::codec::{Codec, CodecSet};
+use crate::rtp::codec::Codec;
 use crate::signal::BroadcastId;
 use crate::signal::message::RecordingState;
 
@@ -80,9 +83,14 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// True when the recorder stops.
     pub stop: watch::Receiver<bool>,
+    /// The way to the disk.
+    pub disk: Disk,
+    /// What completions share.
+    pub completions: Completions,
     handle: HubHandle,
     ability: Ability,
-    space: watch::Receiver<bool>,
+    status: watch::Receiver<DiskStatus>,
+    leftovers: mpsc::Sender<RecordingPath>,
     transcodes: Arc<Semaphore>,
     transcodes_max: usize,
 }
@@ -94,45 +102,52 @@ impl Context {
         handle: HubHandle,
         ability: Ability,
         stop: watch::Receiver<bool>,
-        space: watch::Receiver<bool>,
+        disk: Disk,
+        status: watch::Receiver<DiskStatus>,
+        leftovers: mpsc::Sender<RecordingPath>,
     ) -> Self {
-        let transcodes_max = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let ledger = SpaceLedger::new(config.dir.clone(), config.min_free_bytes, status.clone());
         Self {
             config,
+            disk,
+            completions: Completions::new(ledger, cores),
             counters: Arc::default(),
             stop,
             handle,
             ability,
-            space,
-            transcodes: Arc::new(Semaphore::new(transcodes_max)),
-            transcodes_max,
+            status,
+            leftovers,
+            transcodes: Arc::new(Semaphore::new(cores)),
+            transcodes_max: cores,
         }
-    }
-
-    /// Whether the disk may be written to.
-    pub fn has_space(&self) -> bool {
-        *self.space.borrow()
     }
 
     /// Why the disk takes no files now, if it does not.
     pub fn disk_problem(&self) -> Option<String> {
-        (!self.has_space()).then(|| "too little free space".to_owned())
+        let state = &self.status.borrow().state;
+        (!state.is_ready()).then(|| state.to_string())
     }
 
-    /// Rises when the directory was made again: what was written before is gone.
+    /// Whether recordings can be written, else why not.
+    pub fn disk_state(&self) -> DiskState {
+        self.status.borrow().state.clone()
+    }
+
+    /// Rises when another directory stands at the recordings' path: files that are being written are then lost from it.
     pub fn disk_generation(&self) -> u64 {
-        0
+        self.status.borrow().generation
     }
 
-    /// Tells the hub what can be recorded, given whether there is space.
-    pub fn tell_recordable(&self, has_space: bool) {
-        let min_free_bytes = self.config.min_free_bytes;
-        if has_space {
-            tracing::debug!(min_free_bytes, "there is free space: broadcasts are recorded");
-        } else {
-            tracing::error!(min_free_bytes, "too little free space: nothing is recorded");
-        }
-        self.order(Order::Recordable(if has_space { self.ability.codecs } else { CodecSet::EMPTY }));
+    /// Tells when state or generation change.
+    pub fn disk_changes(&self) -> watch::Receiver<DiskStatus> {
+        self.status.clone()
+    }
+
+    /// Leaves an unfinished file to be completed later.
+    pub fn leave(&self, path: RecordingPath) {
+        // One that is not taken is found in the directory.
+        let _ = self.leftovers.try_send(path);
     }
 
     /// Whether a codec can be taken on now, with the right to transcode where it needs one; else why not.
@@ -159,16 +174,19 @@ impl Context {
         begin_ns: i64,
         permit: Option<Arc<OwnedSemaphorePermit>>,
     ) -> Result<Segment, FfmpegError> {
-        let path = RecordingPath::reserve(&self.config.dir, broadcast, OffsetDateTime::now_utc());
-        let path = path.map_err(FfmpegError::File)?;
+        let (dir, growing) = (self.config.dir.clone(), self.config.growing.clone());
+        let (broadcast, now) = (broadcast.clone(), OffsetDateTime::now_utc());
+        let reserve = move |turn: &Turn| RecordingPath::reserve(turn, &dir, &growing, &broadcast, now);
+        let reserved = self.disk.run("creating a file", disk::DEADLINE, reserve).await;
+        let (path, growth) = reserved.map_err(|error| FfmpegError::File(error.into()))?;
         let reserved = path.clone();
         let counters = Arc::clone(&self.counters);
-        let growth = self.config.growing.begin(path.name());
         let ffmpeg = Ffmpeg { binary: &self.config.ffmpeg, hybrid: self.ability.hybrid };
         let begun = Segment::begin(ffmpeg, path, growth, streams, begin_ns, permit, counters).await;
         if begun.is_err() {
             // It may hold the beginning of a file that no one will continue.
-            let _ = reserved.remove_part();
+            let remove = move |turn: &Turn| reserved.remove_part(turn);
+            let _ = self.disk.run("removing a file", disk::DEADLINE, remove).await;
         }
         begun
     }
@@ -183,8 +201,11 @@ impl Context {
             Ok(exit) => (!exit.success).then(|| FfmpegError::Ended(exit.said).to_string()),
             Err(error) => Some(error.to_string()),
         });
-        let completed = complete(&self.config.ffmpeg, &path, largest).await;
+        let completed = complete(&self.disk, &self.completions, &self.config.ffmpeg, &path, largest).await;
         self.counters.completed.add(1);
+        if completed.as_ref().is_err_and(|error| !matches!(error, CompleteError::Empty)) {
+            self.leave(path.clone());
+        }
         let file = match &completed {
             Ok(_) => Some(path.name()),
             Err(CompleteError::Empty) => None,
@@ -235,8 +256,19 @@ impl Context {
 
     /// Gives the hub an order, unless it is too busy.
     pub fn order(&self, order: Order) {
-        if let Err(error) = self.handle.order(order) {
+        let _ = self.try_order(order);
+    }
+
+    /// Gives the hub an order.
+    ///
+    /// # Errors
+    ///
+    /// Where it is too busy, or gone.
+    pub fn try_order(&self, order: Order) -> Result<(), HandleError> {
+        let ordered = self.handle.order(order);
+        if let Err(error) = &ordered {
             tracing::debug!(%error, "the hub took no order from the recorder");
         }
+        ordered
     }
 }

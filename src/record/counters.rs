@@ -3,6 +3,7 @@
 //! **Invariant:** counters only rise; `running` is the number of files that are being written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// What the recorder has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct RecorderMetrics {
     pub packets_dropped: u64,
     /// Recordings removed because they were not to be kept any longer.
     pub removed: u64,
+    /// The state of the disk, by the name that metrics use.
+    pub disk_state: &'static str,
 }
 
 /// One counter.
@@ -82,9 +85,15 @@ pub struct Counters {
     pub packets_dropped: Counter,
     /// Recordings removed.
     pub removed: Counter,
+    disk_state: Mutex<&'static str>,
 }
 
 impl Counters {
+    /// Sets the state of the disk.
+    pub fn set_disk_state(&self, name: &'static str) {
+        *self.disk_state.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
     /// Their values now.
     pub fn snapshot(&self) -> RecorderMetrics {
         RecorderMetrics {
@@ -98,6 +107,7 @@ impl Counters {
             packets: self.packets.get(),
             packets_dropped: self.packets_dropped.get(),
             removed: self.removed.get(),
+            disk_state: *self.disk_state.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }

@@ -2,30 +2,28 @@
 //!
 //! **Invariant:** while a `Recorder` lives, no other server writes into its directory.
 
-use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::complete::{CompleteError, complete};
 use super::context::{Context, RecorderConfig, Token, stopped};
 use super::counters::RecorderMetrics;
 use super::ffmpeg::probe::probe;
-use super::files::path::{self, DirectoryLock, RecordingPath};
-use super::files::retention::{self, Cause, Removed};
+use super::files::directory::{Directory, DiskState, DiskStatus, Look};
+use super::files::disk::{self, Disk, Turn};
 use super::files::space;
+use super::leftovers::Leftovers;
+use super::retention_task::RetentionTask;
 use super::session::Session;
 use crate::handle::{HubHandle, NewRecording};
+use crate::hub::io::Order;
 use crate::rtp::codec::CodecSet;
 
-/// How often a file of an earlier server is looked at while its ffmpeg still runs.
-const LEFT_OPEN_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How long that is waited for. Its ffmpeg ends within a second or two of its server.
-const LEFT_OPEN_MAX: Duration = Duration::from_secs(30);
+/// Unfinished files that wait to be taken as leftovers. The rest is found in the directory.
+const LEFTOVERS_WAITING_MAX: usize = 1024;
 
 /// Why there is no recorder.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +33,7 @@ pub enum RecordError {
     Taken(PathBuf),
     /// The directory cannot be used.
     #[error("recordings cannot be kept in {dir}: {1}", dir = .0.display())]
-    Directory(PathBuf, #[source] io::Error),
+    Directory(PathBuf, DiskState),
 }
 
 /// Records broadcasts until it is finished.
@@ -45,8 +43,11 @@ pub struct Recorder {
     codecs: CodecSet,
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
-    _lock: DirectoryLock,
+    _directory: SharedDirectory,
 }
+
+/// Looked at by one call at a time; one that hangs keeps it.
+type SharedDirectory = Arc<Mutex<Directory>>;
 
 impl Recorder {
     /// Takes the directory, finds out what ffmpeg can do, completes in the background what an earlier server left, and
@@ -60,11 +61,14 @@ impl Recorder {
         handle: HubHandle,
         new_recordings: mpsc::Receiver<NewRecording>,
     ) -> Result<Self, RecordError> {
-        let dir = config.dir.clone();
-        let in_dir = |error| RecordError::Directory(dir.clone(), error);
-        let lock = DirectoryLock::take(&config.dir).map_err(in_dir)?;
-        let lock = lock.ok_or_else(|| RecordError::Taken(dir.clone()))?;
-        let left = path::unfinished(&config.dir).map_err(in_dir)?;
+        let disk = Disk::default();
+        let directory = Arc::new(Mutex::new(Directory::new(config.dir.clone(), config.min_free_bytes)));
+        let Look { status, free_bytes } = look_at(&disk, &directory, 0).await;
+        match status.state {
+            DiskState::Ready | DiskState::Full { .. } => {}
+            DiskState::Taken => return Err(RecordError::Taken(config.dir)),
+            state => return Err(RecordError::Directory(config.dir, state)),
+        }
         let ability = probe(&config.ffmpeg, config.audio).await;
         let (codecs, said) = (ability.codecs, &ability.said);
         if codecs.is_empty() {
@@ -73,26 +77,30 @@ impl Recorder {
             tracing::info!("{said}");
         }
         let (stop, stopped) = watch::channel(false);
-        let free_bytes = space::free_bytes(&config.dir);
-        let has_space = space::is_enough(free_bytes, config.min_free_bytes, true);
-        let (space_sender, space) = watch::channel(has_space);
-        let context = Arc::new(Context::new(config, handle, ability, stopped, space));
-        context.counters.free_bytes.set(free_bytes);
+        let (sender, receiver) = watch::channel(status.clone());
+        let (leftovers, failed) = mpsc::channel(LEFTOVERS_WAITING_MAX);
+        let context = Arc::new(Context::new(config, handle, ability, stopped, disk, receiver, leftovers));
+        context.counters.free_bytes.set(free_bytes.unwrap_or(0));
         context.counters.min_free_bytes.set(context.config.min_free_bytes);
-        context.tell_recordable(has_space);
+        context.order(Order::Recordable(codecs));
+        let mut watcher = DiskWatcher { context: Arc::clone(&context), directory, status: sender, paused: false };
+        watcher.tell(&status);
+        let directory = Arc::clone(&watcher.directory);
         let (token, ended) = mpsc::channel(1);
         if !codecs.is_empty() {
-            tokio::spawn(complete_left(Arc::clone(&context), token.clone(), left));
+            tokio::spawn(Leftovers::new(Arc::clone(&context), failed).run(token.clone()));
         }
-        tokio::spawn(watch_space(Arc::clone(&context), space_sender));
-        if !context.config.retention.is_endless() {
-            tokio::spawn(keep_to_retention(Arc::clone(&context)));
-        }
+        tokio::spawn(watcher.run(token.clone()));
+        let config = &context.config;
+        let (dir, growing) = (config.dir.clone(), config.growing.clone());
+        let counters = Arc::clone(&context.counters);
+        RetentionTask::of_recorder(context.disk.clone(), dir, config.retention, growing, counters)
+            .start(context.stop.clone());
         tokio::spawn(supervise(Arc::clone(&context), token, new_recordings));
-        Ok(Self { context, codecs, stop, ended, _lock: lock })
+        Ok(Self { context, codecs, stop, ended, _directory: directory })
     }
 
-    /// What this ffmpeg can record. The hub is told by itself, also when the disk is full.
+    /// What this ffmpeg can record. The hub is told by itself, and separately when the disk is not ready.
     #[must_use]
     pub fn recordable(&self) -> CodecSet {
         self.codecs
@@ -140,84 +148,86 @@ async fn supervise(context: Arc<Context>, token: Token, mut new_recordings: mpsc
     }
 }
 
-/// Looks at the disk now and then, and tells the hub when that changes what can be recorded.
-async fn watch_space(context: Arc<Context>, space: watch::Sender<bool>) {
-    let mut stop = context.stop.clone();
-    let mut ticks = interval(space::INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stopped(&mut stop) => return,
-            _ = ticks.tick() => {}
-        }
-        let was_enough = *space.borrow();
-        let free_bytes = space::free_bytes(&context.config.dir);
-        context.counters.free_bytes.set(free_bytes);
-        let is_enough = space::is_enough(free_bytes, context.config.min_free_bytes, was_enough);
-        if is_enough != was_enough {
-            space.send_replace(is_enough);
-            context.tell_recordable(is_enough);
-        }
-    }
+/// Looks at the disk now and then, and tells everybody when its state changes.
+struct DiskWatcher {
+    context: Arc<Context>,
+    directory: SharedDirectory,
+    status: watch::Sender<DiskStatus>,
+    /// What the hub was told.
+    paused: bool,
 }
 
-/// Removes recordings that are not to be kept, now and then.
-async fn keep_to_retention(context: Arc<Context>) {
-    let mut stop = context.stop.clone();
-    let mut ticks = interval(retention::INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stopped(&mut stop) => return,
-            _ = ticks.tick() => {}
-        }
-        let (dir, kept) = (context.config.dir.clone(), context.config.retention);
-        let swept = tokio::task::spawn_blocking(move || retention::sweep(&dir, kept, SystemTime::now())).await;
-        match swept.map_err(io::Error::other).and_then(|swept| swept) {
-            Ok(removed) => {
-                for Removed { name, bytes, cause } in removed {
-                    let why = match cause {
-                        Cause::Age => "older than --record-keep",
-                        Cause::Size => "more than --record-max-size",
-                    };
-                    tracing::info!(file = %name, bytes, why, "recording removed");
-                    context.counters.removed.add(1);
-                }
+impl DiskWatcher {
+    async fn run(mut self, _token: Token) {
+        let mut stop = self.context.stop.clone();
+        let mut ticks = interval(space::INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first look was at the start.
+        ticks.tick().await;
+        loop {
+            let look = async {
+                ticks.tick().await;
+                let generation = self.status.borrow().generation;
+                look_at(&self.context.disk, &self.directory, generation).await
+            };
+            let Look { status, free_bytes } = tokio::select! {
+                () = stopped(&mut stop) => return,
+                look = look => look,
+            };
+            if let Some(free_bytes) = free_bytes {
+                self.context.counters.free_bytes.set(free_bytes);
             }
-            Err(error) => tracing::warn!(%error, "the recordings cannot be looked through"),
+            self.publish(status);
+        }
+    }
+
+    fn publish(&mut self, status: DiskStatus) {
+        let is_news = |before: &DiskStatus| {
+            // Other figures are no other state.
+            let same = before.state == status.state || before.state.name() == status.state.name();
+            !same || before.generation != status.generation
+        };
+        if is_news(&self.status.borrow()) {
+            self.status.send_replace(status.clone());
+            self.tell(&status);
+        } else if self.paused == status.state.is_ready() {
+            // The hub was too busy to be told.
+            self.pause(!status.state.is_ready());
+        }
+    }
+
+    fn tell(&mut self, status: &DiskStatus) {
+        let (state, dir) = (&status.state, self.context.config.dir.display());
+        self.context.counters.set_disk_state(state.name());
+        if !state.is_ready() {
+            tracing::error!(%dir, "{state}: nothing is recorded");
+        } else if status.generation > 0 || self.paused {
+            tracing::info!(%dir, generation = status.generation, "{state}: broadcasts are recorded");
+        }
+        if self.paused == state.is_ready() {
+            self.pause(!state.is_ready());
+        }
+    }
+
+    fn pause(&mut self, paused: bool) {
+        if self.context.try_order(Order::RecordingPaused(paused)).is_ok() {
+            self.paused = paused;
         }
     }
 }
 
-/// Completes what an earlier server left.
-async fn complete_left(context: Arc<Context>, _token: Token, left: Vec<RecordingPath>) {
-    let mut stop = context.stop.clone();
-    for path in left {
-        tokio::select! {
-            biased;
-            () = stopped(&mut stop) => return,
-            () = complete_one(&context, &path) => {}
-        }
-    }
-}
-
-async fn complete_one(context: &Context, path: &RecordingPath) {
-    let ended = timeout(LEFT_OPEN_MAX, async {
-        while path::is_open(&path.part()) {
-            tokio::time::sleep(LEFT_OPEN_INTERVAL).await;
-        }
-    });
-    let file = path.name();
-    let _growth = context.config.growing.begin(file.clone());
-    if ended.await.is_err() {
-        tracing::warn!(%file, "an unfinished recording is still written to by another process: it is left alone");
-        return;
-    }
-    match complete(&context.config.ffmpeg, path, None).await {
-        Ok(_) => tracing::info!(%file, "completed a recording that an earlier server left"),
-        Err(CompleteError::Empty) => {
-            tracing::info!(%file, "removed a recording of an earlier server that held nothing")
-        }
-        Err(error) => tracing::warn!(%file, %error, "a recording that an earlier server left stays unfinished"),
-    }
+/// One look, or [`DiskState::Silent`] where the disk does not answer.
+async fn look_at(disk: &Disk, directory: &SharedDirectory, generation: u64) -> Look {
+    let silent = || Look { status: DiskStatus { state: DiskState::Silent, generation }, free_bytes: None };
+    let directory = Arc::clone(directory);
+    let look = move |turn: &Turn| {
+        Ok(match directory.try_lock() {
+            Ok(mut directory) => Some(directory.look(turn)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(PoisonError::into_inner(poisoned).look(turn)),
+            // An earlier look still hangs.
+            Err(TryLockError::WouldBlock) => None,
+        })
+    };
+    let looked = disk.run("looking at the recordings' directory", disk::DEADLINE, look).await;
+    looked.ok().flatten().unwrap_or_else(silent)
 }

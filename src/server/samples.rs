@@ -6,7 +6,7 @@ use crate::http::metrics::Sample;
 use crate::http::tls::Tls;
 use crate::net::metrics::NetMetrics;
 use crate::net::thread_time::ThreadTime;
-use crate::record::RecorderMetrics;
+use crate::record::{DiskState, RecorderMetrics};
 
 /// What happened on the sockets, and the time of the thread that all media goes through.
 ///
@@ -88,12 +88,28 @@ pub fn recorder_samples(recorder: &RecorderMetrics) -> Vec<Sample> {
             "Packets that are in no recording",
             recorder.packets_dropped,
         ),
-        Sample::counter(
-            "onair_recordings_removed",
-            "Recordings removed because they were not to be kept any longer",
-            recorder.removed,
+        removed_sample(recorder),
+        Sample::gauge(
+            "onair_recording_disk_ready",
+            "Whether recordings can be written",
+            u64::from(recorder.disk_state == DiskState::READY),
+        ),
+        Sample::gauges(
+            "onair_recording_disk_state",
+            "The state of the recordings' disk: 1 for the one that holds",
+            "state",
+            DiskState::NAMES.map(|name| (name, u64::from(recorder.disk_state == name))),
         ),
     ]
+}
+
+/// What retention has removed, which it does without a recorder too.
+pub fn removed_sample(recorder: &RecorderMetrics) -> Sample {
+    Sample::counter(
+        "onair_recordings_removed",
+        "Recordings removed because they were not to be kept any longer",
+        recorder.removed,
+    )
 }
 
 /// The certificate's time.

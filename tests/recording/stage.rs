@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use onair::handle::{HubPort, NewRecording, RECORDING_PACKETS_MAX, Request, bridge};
 use onair::hub::io::{MediaPacket, Order, RecordingId, SessionId, TrackInfo};
-use onair::record::{AudioFormat, Growing, RecordError, Recorder, RecorderConfig, Retention};
+use onair::record::{
+    AudioFormat, Catalogue, DISK_DEADLINE, Disk, Growing, Query, RecordError, Recorder, RecorderConfig, RecordingFile,
+    Retention, Turn,
+};
 use onair::rtp::codec::{Codec, CodecSet};
 use onair::signal::message::RecordingState;
 use tokio::sync::mpsc;
@@ -46,6 +49,18 @@ pub fn empty_dir(name: &str) -> PathBuf {
         std::fs::remove_dir_all(&dir).unwrap();
     }
     dir
+}
+
+/// Does something with the disk as the server does.
+pub async fn on_disk<T: Send + 'static>(work: impl FnOnce(&Turn) -> T + Send + 'static) -> T {
+    Disk::default().run("testing", DISK_DEADLINE, |turn| Ok(work(turn))).await.unwrap()
+}
+
+/// All recordings below a directory, the newest first.
+pub async fn list(dir: &Path) -> Vec<RecordingFile> {
+    let catalogue = Catalogue::new(dir.to_owned());
+    let query = Query { limit: 1000, ..Query::default() };
+    on_disk(move |turn| catalogue.page(turn, &query, |_| true)).await.unwrap().recordings
 }
 
 /// A recorder without a limit, with the ffmpeg that the server's own variable names.

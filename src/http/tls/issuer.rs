@@ -3,6 +3,7 @@
 //! **Invariant:** the authority is asked when a third of the certificate's time is left or there is none, and after a
 //! failure not before twice the pause of the failure before it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ pub enum IssueError {
     Pair(#[from] PairError),
     /// It could not be kept.
     #[error("cannot be kept: {0}")]
-    Keeping(#[from] std::io::Error),
+    Keeping(#[from] io::Error),
     /// It took too long.
     #[error("it took too long")]
     TooSlow,
@@ -161,7 +162,8 @@ impl Issuer {
         let now = OffsetDateTime::now_utc();
         let pair = Pair::new(chain.clone(), PrivateKeyDer::Pkcs8(key.clone_key()), &self.provider, now)?;
         // A certificate that cannot be kept serves all the same; the next start asks for another.
-        if let Err(error) = self.acme.keep(&chain, &key) {
+        let kept = self.on_disk(move |acme| acme.keep(&chain, &key)).await;
+        if let Err(error) = kept {
             tracing::error!(%error, dir = %self.acme.dir.display(), "the certificate cannot be kept");
         }
         Ok(pair)
@@ -170,7 +172,7 @@ impl Issuer {
     /// The account of before, or a new one.
     async fn account(&self) -> Result<Account, IssueError> {
         let builder = Account::builder_with_http(Box::new(self.client.clone()));
-        if let Some(kept) = self.acme.account() {
+        if let Some(kept) = self.on_disk(|acme| Ok(acme.account())).await? {
             return Ok(builder.from_credentials(kept).await?);
         }
         let email = self.acme.email.as_ref().map(|email| format!("mailto:{email}"));
@@ -178,8 +180,17 @@ impl Issuer {
         let account = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let (account, credentials) = builder.create(&account, self.acme.directory.clone(), None).await?;
         // Without it the next order would need another account, and authorities count those as well.
-        self.acme.keep_account(&credentials)?;
+        self.on_disk(move |acme| acme.keep_account(&credentials)).await?;
         Ok(account)
+    }
+
+    /// Reads or writes files where that may block: a disk that hangs must not hold a worker.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Acme) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let acme = self.acme.clone();
+        tokio::task::spawn_blocking(move || work(&acme)).await.map_err(io::Error::other)?
     }
 
     async fn answer_challenges(&self, order: &mut Order) -> Result<(), IssueError> {

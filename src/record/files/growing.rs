@@ -24,6 +24,12 @@ impl Growing {
         Growth { name, growing: self.clone() }
     }
 
+    /// Notes one that is not noted yet; `None` where somebody else is at it.
+    #[must_use]
+    pub fn try_begin(&self, name: String) -> Option<Growth> {
+        self.lock().insert(name.clone()).then(|| Growth { name, growing: self.clone() })
+    }
+
     /// Whether `name` is one of them.
     #[must_use]
     pub fn holds(&self, name: &str) -> bool {

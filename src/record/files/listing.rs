@@ -1,26 +1,15 @@
-//! The list of recordings for the API.
+//! A recording as the API lists it, and what a caller asks of the list.
 //!
-//! **Invariant:** the list is read from the directory each time: there is nothing that could differ from it.
+//! **Invariant:** the order of recordings follows from their paths alone, so a page can begin after a path whose file is gone.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
-use std::time::SystemTime;
+use std::cmp::Reverse;
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
-use super::mp4;
-use super::path::{Found, PART, began, find};
-use crate::signal::BroadcastId;
-
-/// Recordings listed, at most: the newest.
-const LISTED_MAX: usize = 1000;
-
-/// Directory entries looked at, at most.
-const ENTRIES_MAX: usize = 100_000;
+use super::path::{FINAL, began};
+use crate::signal::{BroadcastId, RoomId, UserId};
 
 /// A finished or running recording.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -39,39 +28,88 @@ pub struct RecordingFile {
     pub size_bytes: u64,
 }
 
-/// The recordings of `wanted` broadcasts below `root`, newest first. It reads the disk: call it where that may block.
-///
-/// # Errors
-///
-/// Where `root` cannot be read.
-pub fn list(root: &Path, wanted: impl Fn(&BroadcastId) -> bool) -> io::Result<Vec<RecordingFile>> {
-    let mut found: Vec<((OffsetDateTime, u32), Found)> = find(root, ENTRIES_MAX)?
-        .into_iter()
-        .filter(|found| found.file_name.ends_with(".mp4") && wanted(&found.broadcast))
-        .filter_map(|found| Some((began(&found.file_name)?, found)))
-        .collect();
-    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    // A file that vanished between the two looks is not listed.
-    let files = found.into_iter().filter_map(|((began, _), found)| describe(root, began, found));
-    Ok(files.take(LISTED_MAX).collect())
+/// Which recordings are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// Of this room alone.
+    pub room: Option<RoomId>,
+    /// Of this user alone, in all rooms where none is named.
+    pub user: Option<UserId>,
+    /// Where the page begins. `None`: with the newest.
+    pub before: Option<Before>,
+    /// Recordings on a page.
+    pub limit: usize,
 }
 
-fn describe(root: &Path, began: OffsetDateTime, found: Found) -> Option<RecordingFile> {
-    let path = format!("{}/{}", found.broadcast, found.file_name);
-    let metadata = fs::symlink_metadata(root.join(&path)).ok().filter(fs::Metadata::is_file)?;
-    let duration_s = if found.file_name.ends_with(PART) {
-        // It is written to each second while it grows.
-        let written = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        (OffsetDateTime::from(written) - began).as_seconds_f64().max(0.0)
-    } else {
-        let file = File::open(root.join(&path)).ok()?;
-        mp4::duration(&file).ok().flatten().unwrap_or_default().as_secs_f64()
-    };
-    Some(RecordingFile {
-        path,
-        broadcast: found.broadcast,
-        started: began.format(&Rfc3339).ok()?,
-        duration_s: (duration_s * 1000.0).round() / 1000.0,
-        size_bytes: metadata.len(),
-    })
+/// Where a page begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Before {
+    /// With the newest recording that began before this.
+    Time(OffsetDateTime),
+    /// After this recording, which need not exist any more.
+    Row(Position),
+}
+
+impl Before {
+    /// Whether a recording lies beyond.
+    pub fn is_passed_by(&self, broadcast: &BroadcastId, row: &Row) -> bool {
+        match self {
+            Self::Time(time) => row.began.0 < *time,
+            Self::Row(position) => position.key() < row.key(broadcast),
+        }
+    }
+}
+
+/// The place of a recording in the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    broadcast: BroadcastId,
+    row: Row,
+}
+
+impl Position {
+    /// The place of the recording at this path, `ROOM/USER/FILE`.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        let (broadcast, file_name) = path.rsplit_once('/')?;
+        Some(Self { broadcast: broadcast.parse().ok()?, row: Row::of(file_name)? })
+    }
+
+    fn key(&self) -> Key<'_> {
+        self.row.key(&self.broadcast)
+    }
+}
+
+/// Sorts the newest first, and files that began together by name.
+pub type Key<'a> = (Reverse<(OffsetDateTime, u32)>, &'a BroadcastId, &'a str);
+
+/// A recording among those of its broadcast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// When it began, and its number among those of that second.
+    pub began: (OffsetDateTime, u32),
+    /// Its name without its directory.
+    pub file_name: String,
+}
+
+impl Row {
+    /// `None` for a name that no recording has.
+    pub fn of(file_name: &str) -> Option<Self> {
+        let began = began(file_name).filter(|_| file_name.ends_with(FINAL))?;
+        Some(Self { began, file_name: file_name.to_owned() })
+    }
+
+    /// Its place in the list.
+    pub fn key<'a>(&'a self, broadcast: &'a BroadcastId) -> Key<'a> {
+        (Reverse(self.began), broadcast, &self.file_name)
+    }
+}
+
+/// A part of the list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Page {
+    /// The recordings, the newest first.
+    pub recordings: Vec<RecordingFile>,
+    /// Whether there are older ones.
+    pub has_more: bool,
 }

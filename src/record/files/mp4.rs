@@ -13,6 +13,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::disk::Turn;
+
 /// Boxes on the top level that are looked at, at most. A day of fragments has 180,000.
 const TOP_BOXES_MAX: usize = 10_000_000;
 
@@ -83,7 +85,7 @@ impl Survey {
 /// # Errors
 ///
 /// Where the disk fails.
-pub fn survey(file: &File) -> io::Result<Survey> {
+pub fn survey(_turn: &Turn, file: &File) -> io::Result<Survey> {
     let file_end = file.metadata()?.len();
     let mut survey = Survey { is_empty: true, ..Survey::default() };
     let mut timescales = BTreeMap::new();
@@ -128,8 +130,8 @@ pub fn survey(file: &File) -> io::Result<Survey> {
 /// # Errors
 ///
 /// Where the disk fails.
-pub fn duration(file: &File) -> io::Result<Option<Duration>> {
-    Ok(Some(survey(file)?.duration).filter(|duration| !duration.is_zero()))
+pub fn duration(turn: &Turn, file: &File) -> io::Result<Option<Duration>> {
+    Ok(Some(survey(turn, file)?.duration).filter(|duration| !duration.is_zero()))
 }
 
 /// Makes the video tracks of a whole file say that they are of this size.
@@ -141,7 +143,7 @@ pub fn duration(file: &File) -> io::Result<Option<Duration>> {
 /// # Errors
 ///
 /// Where the disk fails.
-pub fn set_size(file: &File, width: u16, height: u16) -> io::Result<()> {
+pub fn set_size(_turn: &Turn, file: &File, width: u16, height: u16) -> io::Result<()> {
     let file_end = file.metadata()?.len();
     let mut top = Boxes::new(file, 0, file_end, TOP_BOXES_MAX);
     while let Some(span) = top.next_box()? {
@@ -424,7 +426,7 @@ mod tests {
     }
 
     fn survey_of(bytes: &[u8], name: &str) -> Survey {
-        survey(&file_with(bytes, name)).unwrap()
+        survey(&Turn::for_tests(), &file_with(bytes, name)).unwrap()
     }
 
     #[test]
@@ -457,7 +459,7 @@ mod tests {
         }
         file.write_all_at(&head, 0).unwrap();
         file.set_len(size).unwrap();
-        let told = survey(&file).unwrap();
+        let told = survey(&Turn::for_tests(), &file).unwrap();
         assert_eq!(told.listed, BTreeMap::from([(1, 78_643_200)]));
         assert!(!told.is_proven_empty());
     }
@@ -505,7 +507,7 @@ mod tests {
         let (video, sound) = (track(1, b"vmhd", 1), track(2, b"smhd", 1));
         let bytes = [a_box(b"ftyp", b"isom"), movie(1, &[sound.clone(), video.clone()])].concat();
         let file = file_with(&bytes, "size");
-        set_size(&file, 1280, 720).unwrap();
+        set_size(&Turn::for_tests(), &file, 1280, 720).unwrap();
         let mut after = vec![0; bytes.len()];
         file.read_exact_at(&mut after, 0).unwrap();
         let video_at = bytes.len() - video.len();
@@ -522,8 +524,8 @@ mod tests {
             let begin = [movie(0, &[track(1, b"vmhd", 0)]), fragment(1, 0, 3)].concat();
             let file = [&begin[..cut.min(begin.len())], &bytes].concat();
             let handle = file_with(&file, "any");
-            let _ = survey(&handle).unwrap();
-            set_size(&handle, 16, 16).unwrap();
+            let _ = survey(&Turn::for_tests(), &handle).unwrap();
+            set_size(&Turn::for_tests(), &handle, 16, 16).unwrap();
             prop_assert_eq!(handle.metadata().unwrap().len(), file.len() as u64);
         }
     }

@@ -1,4 +1,4 @@
-//! The recordings' directory: names, the lock, and what is left unfinished in it.
+//! The names of recordings, and the files that stand under them.
 //!
 //! `DIR/{room}/{user}/{YYYYMMDD-HHMMSS}[-N].mp4`, in UTC; `.part.mp4` while it grows, `.tmp` while it is completed.
 //!
@@ -10,11 +10,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
+use super::disk::Turn;
+use super::growing::{Growing, Growth};
 use crate::signal::{BroadcastId, RoomId};
 
 /// What a growing file's name ends with.
@@ -25,9 +27,6 @@ const TEMPORARY: &str = ".tmp";
 
 /// What a finished file's name ends with.
 pub const FINAL: &str = ".mp4";
-
-/// The file whose lock keeps two servers apart. No room can have this name.
-const LOCK: &str = ".onair.lock";
 
 /// Files that begin in one second under one broadcast's name, at most.
 const SAME_SECOND_MAX: u32 = 1000;
@@ -46,12 +45,19 @@ pub struct RecordingPath {
 }
 
 impl RecordingPath {
-    /// Reserves a name for a file that begins at `now`, by creating the growing file.
+    /// Reserves a name for a file that begins at `now`, by creating the growing file. It is in the list of `growing` before
+    /// it is on the disk, so that nobody takes it for a leftover.
     ///
     /// # Errors
     ///
     /// Where the directory or the file cannot be created.
-    pub fn reserve(root: &Path, broadcast: &BroadcastId, now: OffsetDateTime) -> io::Result<Self> {
+    pub fn reserve(
+        turn: &Turn,
+        root: &Path,
+        growing: &Growing,
+        broadcast: &BroadcastId,
+        now: OffsetDateTime,
+    ) -> io::Result<(Self, Growth)> {
         let directory = format!("{}/{}", broadcast.room, broadcast.user);
         let create = || fs::DirBuilder::new().recursive(true).mode(0o755).create(root.join(&directory));
         create()?;
@@ -62,11 +68,12 @@ impl RecordingPath {
                 _ => format!("{directory}/{stamp}-{number}"),
             };
             let path = Self { root: root.to_owned(), stem };
-            if fs::symlink_metadata(path.finished()).is_ok() {
+            if path.finished_exists(turn) {
                 continue;
             }
+            let Some(growth) = growing.try_begin(path.name()) else { continue };
             match OpenOptions::new().write(true).create_new(true).open(path.part()) {
-                Ok(_) => return Ok(path),
+                Ok(_) => return Ok((path, growth)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 // Its last file was removed just now, and it with that. The next number is as good.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => create()?,
@@ -96,6 +103,17 @@ impl RecordingPath {
         format!("{}{FINAL}", self.stem)
     }
 
+    /// Orders recordings from the oldest to the newest, by the time in their names.
+    pub fn age(&self) -> (&str, &str) {
+        (self.stem.rsplit('/').next().unwrap_or_default(), &self.stem)
+    }
+
+    /// A path that is nowhere on the disk.
+    #[cfg(test)]
+    pub fn for_tests(stem: &str) -> Self {
+        Self { root: "/nonexistent".into(), stem: stem.to_owned() }
+    }
+
     /// The growing file below the root.
     pub fn part_name(&self) -> String {
         format!("{}{PART}", self.stem)
@@ -106,11 +124,22 @@ impl RecordingPath {
     /// # Errors
     ///
     /// Where the disk fails, or the place is taken; the growing file stays then.
-    pub fn publish(&self) -> io::Result<()> {
+    pub fn publish(&self, turn: &Turn) -> io::Result<()> {
         File::open(self.temporary())?.sync_all()?;
-        rename_to_free(&self.temporary(), &self.finished())?;
+        rename_to_free(turn, &self.temporary(), &self.finished())?;
         self.sync_directory()?;
-        self.remove_part()
+        self.remove_part(turn)
+    }
+
+    /// Gives the growing file its final name: it is complete.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk fails, or the place is taken; the growing file stays then.
+    pub fn publish_part(&self, turn: &Turn) -> io::Result<()> {
+        File::open(self.part())?.sync_all()?;
+        rename_to_free(turn, &self.part(), &self.finished())?;
+        self.sync_directory()
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -120,29 +149,52 @@ impl RecordingPath {
         }
     }
 
-    /// Gives the growing file its final name: it is complete.
-    ///
-    /// # Errors
-    ///
-    /// Where the disk fails, or the place is taken; the growing file stays then.
-    pub fn publish_part(&self) -> io::Result<()> {
-        File::open(self.part())?.sync_all()?;
-        rename_to_free(&self.part(), &self.finished())?;
-        self.sync_directory()
-    }
-
     /// Removes the growing file.
     ///
     /// # Errors
     ///
     /// Where the disk fails.
-    pub fn remove_part(&self) -> io::Result<()> {
+    pub fn remove_part(&self, _turn: &Turn) -> io::Result<()> {
         fs::remove_file(self.part())
+    }
+
+    /// Removes what was completed so far, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk fails.
+    pub fn remove_temporary(&self, _turn: &Turn) -> io::Result<()> {
+        match fs::remove_file(self.temporary()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Opens the growing file, to read and to correct it.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none, or the disk fails.
+    pub fn open_part(&self, _turn: &Turn) -> io::Result<File> {
+        File::options().read(true).write(true).open(self.part())
+    }
+
+    /// Opens what was completed so far, to read and to correct it.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk fails.
+    pub fn open_temporary(&self, _turn: &Turn) -> io::Result<File> {
+        File::options().read(true).write(true).open(self.temporary())
+    }
+
+    fn finished_exists(&self, _turn: &Turn) -> bool {
+        fs::symlink_metadata(self.finished()).is_ok()
     }
 }
 
 /// Renames without replacing.
-fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+fn rename_to_free(_turn: &Turn, from: &Path, to: &Path) -> io::Result<()> {
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         // Some file systems do not know the flag. The name was free when it was reserved, and the lock keeps others out.
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
@@ -152,29 +204,6 @@ fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
             fs::rename(from, to)
         }
         result => Ok(result?),
-    }
-}
-
-/// The lock on a recordings' directory. It ends with this value, or with the process.
-#[derive(Debug)]
-pub struct DirectoryLock {
-    _file: Flock<File>,
-}
-
-impl DirectoryLock {
-    /// Creates the directory where it is missing, and locks it. `None` where another process holds the lock.
-    ///
-    /// # Errors
-    ///
-    /// Where it cannot be created or written to.
-    pub fn take(root: &Path) -> io::Result<Option<Self>> {
-        fs::create_dir_all(root)?;
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(root.join(LOCK))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(Self { _file: file })),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(errno.into()),
-        }
     }
 }
 
@@ -192,15 +221,15 @@ pub struct Found {
 /// # Errors
 ///
 /// Where `root` cannot be read.
-pub fn find(root: &Path, max: usize) -> io::Result<Vec<Found>> {
+pub fn find(turn: &Turn, root: &Path, max: usize) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
-    for room in names_in(root)? {
+    for room in names_in(turn, root)? {
         let Ok(room_id) = room.parse::<RoomId>() else { continue };
         // A directory that vanished or is none holds no recordings.
-        for user in names_in(&root.join(&room)).unwrap_or_default() {
+        for user in names_in(turn, &root.join(&room)).unwrap_or_default() {
             let Ok(user_id) = user.parse() else { continue };
             let broadcast = BroadcastId::new(room_id.clone(), user_id);
-            for file_name in names_in(&root.join(&room).join(&user)).unwrap_or_default() {
+            for file_name in names_in(turn, &root.join(&room).join(&user)).unwrap_or_default() {
                 if found.len() >= max {
                     return Ok(found);
                 }
@@ -211,7 +240,12 @@ pub fn find(root: &Path, max: usize) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+/// The names in a directory.
+///
+/// # Errors
+///
+/// Where it cannot be read.
+pub fn names_in(_turn: &Turn, directory: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(directory)?;
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
@@ -224,44 +258,41 @@ pub fn began(file_name: &str) -> Option<(OffsetDateTime, u32)> {
     Some((began, number.unwrap_or(1)))
 }
 
-/// The recordings that a server left unfinished. What it was completing is removed: it begins anew.
+/// What nobody works on any more.
+#[derive(Debug, Default)]
+pub struct Abandoned {
+    /// Recordings that were not finished, the oldest first.
+    pub unfinished: Vec<RecordingPath>,
+    /// Completions that were cut off. They begin anew.
+    pub temporary: Vec<RecordingPath>,
+}
+
+/// What stands below `root` that this process neither writes nor completes. Another process may: see
+/// [`is_open`](super::open::is_open).
 ///
 /// # Errors
 ///
 /// Where `root` cannot be read.
-pub fn unfinished(root: &Path) -> io::Result<Vec<RecordingPath>> {
-    let mut paths = Vec::new();
-    for Found { broadcast, file_name } in find(root, usize::MAX)? {
+pub fn abandoned(turn: &Turn, root: &Path, growing: &Growing) -> io::Result<Abandoned> {
+    let mut abandoned = Abandoned::default();
+    for Found { broadcast, file_name } in find(turn, root, usize::MAX)? {
         if began(&file_name).is_none() {
             continue;
         }
         let path = |stem: &str| RecordingPath { root: root.to_owned(), stem: format!("{broadcast}/{stem}") };
-        if let Some(stem) = file_name.strip_suffix(TEMPORARY) {
-            if let Err(error) = fs::remove_file(path(stem).temporary()) {
-                tracing::warn!(%error, file = %file_name, "a temporary recording could not be removed");
-            }
+        let (list, path) = if let Some(stem) = file_name.strip_suffix(TEMPORARY) {
+            (&mut abandoned.temporary, path(stem))
         } else if let Some(stem) = file_name.strip_suffix(PART) {
-            paths.push(path(stem));
+            (&mut abandoned.unfinished, path(stem))
+        } else {
+            continue;
+        };
+        if !growing.holds(&path.name()) {
+            list.push(path);
         }
     }
-    paths.sort_by(|a, b| a.stem.cmp(&b.stem));
-    Ok(paths)
-}
-
-/// Whether a process has the file open: the ffmpeg of a server that was killed may still be completing it.
-pub fn is_open(path: &Path) -> bool {
-    let Ok(path) = fs::canonicalize(path) else {
-        return false;
-    };
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return false;
-    };
-    processes.filter_map(Result::ok).any(|process| {
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else {
-            return false;
-        };
-        descriptors.filter_map(Result::ok).any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == path))
-    })
+    abandoned.unfinished.sort_by(|a, b| a.age().cmp(&b.age()));
+    Ok(abandoned)
 }
 
 #[cfg(test)]
@@ -281,20 +312,24 @@ mod tests {
         let dir = temporary_dir("names");
         let broadcast = "room/user".parse().unwrap();
         let now = datetime!(2026-02-03 04:05:06 UTC);
-        let first = RecordingPath::reserve(&dir, &broadcast, now).unwrap();
+        let (turn, growing) = (Turn::for_tests(), Growing::default());
+        let reserve = || RecordingPath::reserve(&turn, &dir, &growing, &broadcast, now).unwrap();
+        let (first, growth) = reserve();
+        assert!(growing.holds(&first.name()));
         assert_eq!(first.name(), "room/user/20260203-040506.mp4");
         assert_eq!(first.part_name(), "room/user/20260203-040506.part.mp4");
         fs::write(first.temporary(), "first").unwrap();
-        first.publish().unwrap();
-        let second = RecordingPath::reserve(&dir, &broadcast, now).unwrap();
-        let third = RecordingPath::reserve(&dir, &broadcast, now).unwrap();
+        first.publish(&turn).unwrap();
+        drop(growth);
+        let (second, _second) = reserve();
+        let (third, _third) = reserve();
         assert_eq!(
             (second.name().as_str(), third.name().as_str()),
             ("room/user/20260203-040506-2.mp4", "room/user/20260203-040506-3.mp4")
         );
         fs::write(second.finished(), "someone else's").unwrap();
         fs::write(second.temporary(), "second").unwrap();
-        assert_eq!(second.publish().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(second.publish(&turn).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(second.finished()).unwrap(), "someone else's");
         assert!(second.part().exists(), "what was recorded is not lost");
         assert_eq!(fs::read_to_string(first.finished()).unwrap(), "first");
@@ -321,31 +356,13 @@ mod tests {
         }
         fs::write(dir.join("room/user/20260203-040508.tmp"), "").unwrap();
         fs::write(dir.join(".hidden/user/20260203-040506.part.mp4"), "").unwrap();
-        let left: Vec<String> = unfinished(&dir).unwrap().iter().map(RecordingPath::name).collect();
-        assert_eq!(left, ["room/user/20260203-040506.mp4"]);
-        assert!(!dir.join("room/user/20260203-040508.tmp").exists());
-        fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_file_is_open_while_a_process_holds_it() {
-        let dir = temporary_dir("open");
-        let path = dir.join("file");
-        let file = File::create(&path).unwrap();
-        assert!(is_open(&path));
-        drop(file);
-        assert!(!is_open(&path));
-        fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn the_lock_is_one_for_all() {
-        let dir = temporary_dir("lock");
-        let lock = DirectoryLock::take(&dir).unwrap();
-        assert!(lock.is_some());
-        assert!(DirectoryLock::take(&dir).unwrap().is_none());
-        drop(lock);
-        assert!(DirectoryLock::take(&dir).unwrap().is_some());
+        let growing = Growing::default();
+        let found = || abandoned(&Turn::for_tests(), &dir, &growing).unwrap();
+        let names = |paths: &[RecordingPath]| paths.iter().map(RecordingPath::name).collect::<Vec<_>>();
+        assert_eq!(names(&found().unfinished), ["room/user/20260203-040506.mp4"]);
+        assert_eq!(names(&found().temporary), ["room/user/20260203-040508.mp4"]);
+        let _growth = growing.begin("room/user/20260203-040506.mp4".to_owned());
+        assert!(found().unfinished.is_empty(), "this process is at it");
         fs::remove_dir_all(dir).unwrap();
     }
 }

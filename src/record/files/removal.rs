@@ -6,8 +6,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::disk::Turn;
 use super::growing::Growing;
-use super::path::{FINAL, PART, began, is_open};
+use super::open::is_open;
+use super::path::{FINAL, PART, began};
 use crate::signal::BroadcastId;
 
 /// Why a recording was not removed.
@@ -24,12 +26,18 @@ pub enum RemoveError {
     Disk(#[from] io::Error),
 }
 
-/// Removes a broadcast's recording. It reads the disk: call it where that may block.
+/// Removes a broadcast's recording.
 ///
 /// # Errors
 ///
 /// [`RemoveError`]
-pub fn remove(root: &Path, growing: &Growing, broadcast: &BroadcastId, file_name: &str) -> Result<(), RemoveError> {
+pub fn remove(
+    turn: &Turn,
+    root: &Path,
+    growing: &Growing,
+    broadcast: &BroadcastId,
+    file_name: &str,
+) -> Result<(), RemoveError> {
     let stem = file_name.strip_suffix(PART).or_else(|| file_name.strip_suffix(FINAL)).ok_or(RemoveError::None)?;
     // Whatever else stands in the name, it names nothing elsewhere.
     if began(stem).is_none() || !stem.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
@@ -40,12 +48,16 @@ pub fn remove(root: &Path, growing: &Growing, broadcast: &BroadcastId, file_name
     if !fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
         return Err(RemoveError::None);
     }
+    // Held until it is gone, so that nobody begins to complete it meanwhile.
+    let Some(_growth) = growing.try_begin(format!("{broadcast}/{stem}{FINAL}")) else {
+        return Err(RemoveError::Grows);
+    };
     // The ffmpeg of a server that was killed may write on for a moment; it is not in the list of this one.
-    if growing.holds(&format!("{broadcast}/{stem}{FINAL}")) || (file_name.ends_with(PART) && is_open(&path)) {
+    if file_name.ends_with(PART) && is_open(turn, &path) {
         return Err(RemoveError::Grows);
     }
     match fs::remove_file(&path) {
-        Ok(()) => prune(root, &name),
+        Ok(()) => prune(turn, root, &name),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(RemoveError::None),
         Err(error) => return Err(error.into()),
     }
@@ -53,7 +65,7 @@ pub fn remove(root: &Path, growing: &Growing, broadcast: &BroadcastId, file_name
 }
 
 /// Removes the directories of a recording that was removed, `ROOM/USER/FILE`, where nothing else is in them.
-pub fn prune(root: &Path, name: &str) {
+pub fn prune(_turn: &Turn, root: &Path, name: &str) {
     // Those that are not empty stay.
     let mut below_root = Path::new(name).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
     while let Some(directory) = below_root.next()
@@ -78,9 +90,10 @@ mod tests {
         }
         write("r/v/20260102-030405.mp4");
         write("20260102-030405.mp4");
-        let growing = Growing::default();
+        let (growing, turn) = (Growing::default(), Turn::for_tests());
         let growth = growing.begin("r/u/20260102-030406.mp4".to_owned());
-        let remove = |user: &str, name: &str| remove(&root, &growing, &format!("r/{user}").parse().unwrap(), name);
+        let remove =
+            |user: &str, name: &str| remove(&turn, &root, &growing, &format!("r/{user}").parse().unwrap(), name);
         for name in [
             "notes.mp4",
             "20260102-030407.mp4",
@@ -106,7 +119,7 @@ mod tests {
         remove("v", "20260102-030405.mp4").unwrap();
         assert!(!root.join("r/v").exists() && root.join("r").exists());
         fs::remove_file(root.join("r/u/notes.mp4")).unwrap();
-        prune(&root, "r/u/notes.mp4");
+        prune(&turn, &root, "r/u/notes.mp4");
         assert!(!root.join("r").exists() && root.join("20260102-030405.mp4").exists());
         fs::remove_dir_all(root).unwrap();
     }

@@ -1,6 +1,10 @@
-//! How long finished recordings are kept, and how much of the disk they may take.
+//! How long recordings are kept, and how much of the disk they may take.
 //!
-//! **Invariant:** only finished recordings are removed, the oldest first, and nothing that is not a recording.
+//! A recording that was left unfinished is kept and removed as a finished one is: otherwise one that can never be completed
+//! would push every finished one out.
+//!
+//! **Invariant:** what a process writes or completes is neither counted nor removed; the rest goes the oldest first, and
+//! nothing that is not a recording.
 
 use std::fs;
 use std::io;
@@ -9,6 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
+use super::disk::Turn;
+use super::growing::Growing;
+use super::open::OpenFiles;
 use super::path::{FINAL, PART, began, find};
 use super::removal::prune;
 
@@ -21,9 +28,9 @@ const ENTRIES_MAX: usize = 1_000_000;
 /// What is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// For how long after it was finished. `None`: for ever.
+    /// For how long after it was last written to. `None`: for ever.
     pub keep: Option<Duration>,
-    /// How many bytes all recordings may take together, those that grow included. `None`: as many as there are.
+    /// How many bytes recordings may take together, those that grow left out. `None`: as many as there are.
     pub max_bytes: Option<u64>,
 }
 
@@ -54,37 +61,56 @@ pub struct Removed {
     pub cause: Cause,
 }
 
-/// A recording as it lies there.
+/// A recording that nobody writes to.
 #[derive(Debug, Clone)]
 struct Entry {
     name: String,
     began: (OffsetDateTime, u32),
     changed: SystemTime,
     bytes: u64,
-    grows: bool,
 }
 
-/// Removes what is not to be kept. It reads the disk: call it where that may block.
+/// Removes what is not to be kept.
 ///
 /// # Errors
 ///
 /// Where `root` cannot be read. A file that cannot be removed is logged, and tried again the next time.
-pub fn sweep(root: &Path, retention: Retention, now: SystemTime) -> io::Result<Vec<Removed>> {
-    let entries = find(root, ENTRIES_MAX)?.into_iter().filter_map(|found| {
+pub fn sweep(
+    turn: &Turn,
+    root: &Path,
+    retention: Retention,
+    growing: &Growing,
+    now: SystemTime,
+) -> io::Result<Vec<Removed>> {
+    let found = find(turn, root, ENTRIES_MAX)?;
+    // Only unfinished recordings can be written by others; most directories hold none.
+    let has_parts = found.iter().any(|found| found.file_name.ends_with(PART));
+    let open = if has_parts { OpenFiles::look(turn) } else { OpenFiles::default() };
+    let entries = found.into_iter().filter_map(|found| {
         let began = began(&found.file_name).filter(|_| found.file_name.ends_with(FINAL))?;
         let name = format!("{}/{}", found.broadcast, found.file_name);
-        let metadata = fs::symlink_metadata(root.join(&name)).ok().filter(fs::Metadata::is_file)?;
-        let changed = metadata.modified().ok()?;
-        Some(Entry { grows: name.ends_with(PART), name, began, changed, bytes: metadata.len() })
+        let path = root.join(&name);
+        let grows = growing.holds(&finished_name(&name)) || (name.ends_with(PART) && open.hold(turn, &path));
+        let metadata = fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_file() && !grows)?;
+        Some(Entry { name, began, changed: metadata.modified().ok()?, bytes: metadata.len() })
     });
     let doomed = doomed(entries.collect(), retention, now);
-    Ok(doomed.into_iter().filter(|removed| remove(root, removed)).collect())
+    Ok(doomed.into_iter().filter(|removed| remove(turn, root, growing, removed)).collect())
 }
 
-fn remove(root: &Path, removed: &Removed) -> bool {
+/// The name that the recording has, or will have, when it is finished.
+fn finished_name(name: &str) -> String {
+    name.strip_suffix(PART).map_or_else(|| name.to_owned(), |stem| format!("{stem}{FINAL}"))
+}
+
+fn remove(turn: &Turn, root: &Path, growing: &Growing, removed: &Removed) -> bool {
+    // Somebody may have begun to complete it since.
+    let Some(_growth) = growing.try_begin(finished_name(&removed.name)) else {
+        return false;
+    };
     let result = fs::remove_file(root.join(&removed.name));
     match &result {
-        Ok(()) => prune(root, &removed.name),
+        Ok(()) => prune(turn, root, &removed.name),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
             tracing::warn!(%error, file = %removed.name, "a recording that is not to be kept cannot be removed");
@@ -98,7 +124,7 @@ fn doomed(mut entries: Vec<Entry>, retention: Retention, now: SystemTime) -> Vec
     entries.sort_by(|a, b| a.began.cmp(&b.began).then_with(|| a.name.cmp(&b.name)));
     let mut total_bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
     let mut doomed = Vec::new();
-    for entry in entries.into_iter().filter(|entry| !entry.grows) {
+    for entry in entries {
         // A file from the future is young.
         let age = now.duration_since(entry.changed).unwrap_or_default();
         let cause = if retention.keep.is_some_and(|keep| age > keep) {
@@ -130,7 +156,7 @@ mod tests {
         let began = now() - DAY * days;
         let changed = began + Duration::from_secs(3600);
         let name = format!("room/user/{name}");
-        Entry { grows: name.ends_with(PART), name, began: (OffsetDateTime::from(began), 1), changed, bytes }
+        Entry { name, began: (OffsetDateTime::from(began), 1), changed, bytes }
     }
 
     fn names(entries: &[Entry], retention: Retention) -> Vec<(String, Cause)> {
@@ -140,9 +166,11 @@ mod tests {
 
     #[test]
     fn what_was_finished_longer_ago_goes() {
-        let entries = [entry(1, 1, "new.mp4"), entry(3, 1, "old.mp4"), entry(9, 1, "grows.part.mp4")];
+        let entries = [entry(1, 1, "new.mp4"), entry(3, 1, "old.mp4"), entry(2, 1, "left.part.mp4")];
         let keep = |keep| Retention { keep: Some(keep), max_bytes: None };
         assert_eq!(names(&entries, keep(DAY * 2)), [("old.mp4".to_owned(), Cause::Age)]);
+        let two = [("old.mp4".to_owned(), Cause::Age), ("left.part.mp4".to_owned(), Cause::Age)];
+        assert_eq!(names(&entries, keep(DAY)), two, "a leftover as well");
         assert_eq!(names(&entries, keep(DAY * 3 - Duration::from_secs(3600))), [], "it ended an hour after it began");
         assert_eq!(names(&entries, Retention::default()), []);
         assert!(Retention::default().is_endless() && !keep(DAY).is_endless());
@@ -154,14 +182,14 @@ mod tests {
             entry(1, 40, "new.mp4"),
             entry(4, 10, "oldest.mp4"),
             entry(2, 30, "middle.mp4"),
-            entry(5, 25, "grows.part.mp4"),
+            entry(3, 25, "left.part.mp4"),
         ];
         let max = |max_bytes| Retention { keep: None, max_bytes: Some(max_bytes) };
         assert_eq!(names(&entries, max(105)), []);
         assert_eq!(names(&entries, max(104)), [("oldest.mp4".to_owned(), Cause::Size)]);
-        let two = [("oldest.mp4".to_owned(), Cause::Size), ("middle.mp4".to_owned(), Cause::Size)];
-        assert_eq!(names(&entries, max(70)), two);
-        assert_eq!(names(&entries, max(0)).len(), 3, "what grows stays");
+        let two = [("oldest.mp4".to_owned(), Cause::Size), ("left.part.mp4".to_owned(), Cause::Size)];
+        assert_eq!(names(&entries, max(70)), two, "a leftover in its turn, and no more than it");
+        assert_eq!(names(&entries, max(0)).len(), 4);
         let both = Retention { keep: Some(DAY * 3), max_bytes: Some(70) };
         assert_eq!(
             names(&entries, both).iter().map(|(_, cause)| *cause).collect::<Vec<_>>(),
@@ -170,21 +198,36 @@ mod tests {
     }
 
     #[test]
-    fn only_recordings_are_removed() {
+    fn only_recordings_that_nobody_writes_are_removed() {
         let dir = std::env::temp_dir().join(format!("onair-retention-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("room/user")).unwrap();
         fs::create_dir_all(dir.join("room/user/20250203-040506.mp4")).unwrap();
-        let files = ["20260203-040506.mp4", "20260203-040507.part.mp4", "20260203-040508.tmp", "notes.mp4", "a.txt"];
+        let files = [
+            "20260203-040506.mp4",
+            "20260203-040507.part.mp4",
+            "20260203-040508.part.mp4",
+            "20260203-040509.part.mp4",
+            "20260203-040510.tmp",
+            "notes.mp4",
+            "a.txt",
+        ];
         for name in files {
             fs::write(dir.join("room/user").join(name), "12345").unwrap();
         }
-        let everything = Retention { keep: None, max_bytes: Some(0) };
-        let removed = sweep(&dir, everything, now()).unwrap();
-        let expected = Removed { name: "room/user/20260203-040506.mp4".to_owned(), bytes: 5, cause: Cause::Size };
-        assert_eq!(removed, [expected]);
-        assert_eq!(fs::read_dir(dir.join("room/user")).unwrap().count(), files.len());
-        assert_eq!(sweep(&dir, everything, now()).unwrap(), []);
+        let (turn, growing) = (Turn::for_tests(), Growing::default());
+        let growth = growing.begin("room/user/20260203-040507.mp4".to_owned());
+        let others = fs::File::open(dir.join("room/user/20260203-040508.part.mp4")).unwrap();
+        let sweep = |max_bytes| {
+            let retention = Retention { keep: None, max_bytes: Some(max_bytes) };
+            let removed = sweep(&turn, &dir, retention, &growing, now()).unwrap();
+            removed.into_iter().map(|removed| removed.name.replace("room/user/", "")).collect::<Vec<_>>()
+        };
+        assert_eq!(sweep(10), Vec::<String>::new(), "what is being written does not count");
+        assert_eq!(sweep(0), ["20260203-040506.mp4", "20260203-040509.part.mp4"]);
+        drop((growth, others));
+        assert_eq!(sweep(5), ["20260203-040507.part.mp4"]);
+        assert_eq!(fs::read_dir(dir.join("room/user")).unwrap().count(), 5);
         fs::remove_dir_all(dir).unwrap();
     }
 }
