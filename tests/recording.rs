@@ -15,8 +15,12 @@ mod codecs;
 mod faults;
 #[path = "recording/files.rs"]
 mod files;
+#[path = "recording/handover.rs"]
+mod handover;
 #[path = "recording/media.rs"]
 mod media;
+#[path = "recording/never_lost.rs"]
+mod never_lost;
 #[path = "recording/sample.rs"]
 mod sample;
 #[path = "recording/segments.rs"]

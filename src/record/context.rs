@@ -21,6 +21,7 @@ use super::files::growing::Growing;
 use super::files::path::RecordingPath;
 use super::files::retention::Retention;
 use super::files::space::SpaceLedger;
+use super::handover::Handover;
 use super::session::{Ending, Ffmpeg, Segment};
 use crate::handle::{HandleError, HubHandle};
 use crate::hub::io::{FileFacts, Order, RecordingId, SessionId};
@@ -91,12 +92,14 @@ pub struct Context {
     ability: Ability,
     status: watch::Receiver<DiskStatus>,
     leftovers: mpsc::Sender<RecordingPath>,
+    handover: Option<Handover>,
     transcodes: Arc<Semaphore>,
     transcodes_max: usize,
 }
 
 impl Context {
     /// A context for what this ffmpeg can record.
+    #[allow(clippy::too_many_arguments, reason = "each is made by the recorder, which makes one context")]
     pub fn new(
         config: RecorderConfig,
         handle: HubHandle,
@@ -105,6 +108,8 @@ impl Context {
         disk: Disk,
         status: watch::Receiver<DiskStatus>,
         leftovers: mpsc::Sender<RecordingPath>,
+        counters: Arc<Counters>,
+        handover: Option<Handover>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let ledger = SpaceLedger::new(config.dir.clone(), config.min_free_bytes, status.clone());
@@ -112,12 +117,13 @@ impl Context {
             config,
             disk,
             completions: Completions::new(ledger, cores),
-            counters: Arc::default(),
+            counters,
             stop,
             handle,
             ability,
             status,
             leftovers,
+            handover,
             transcodes: Arc::new(Semaphore::new(cores)),
             transcodes_max: cores,
         }
@@ -191,6 +197,30 @@ impl Context {
         begun
     }
 
+    /// Completes a file, and hands it over.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]
+    pub async fn complete(
+        &self,
+        path: &RecordingPath,
+        largest: Option<(u16, u16)>,
+    ) -> Result<FileFacts, CompleteError> {
+        let facts = complete(&self.disk, &self.completions, &self.config.ffmpeg, path, largest).await?;
+        if let Some(handover) = &self.handover {
+            handover.file(path.name()).await;
+        }
+        Ok(facts)
+    }
+
+    /// No file follows: what waits for the operator's command gets its run.
+    pub async fn end_handover(&self) {
+        if let Some(handover) = &self.handover {
+            handover.last().await;
+        }
+    }
+
     /// Waits for a file's ffmpeg, completes the file, and tells how it went.
     pub async fn finish(&self, _token: &Token, subject: &Subject, segment: Segment, failure: Option<FfmpegError>) {
         let Ending { mut process, input, path, growth: _growth, largest, permit } = segment.end();
@@ -201,7 +231,7 @@ impl Context {
             Ok(exit) => (!exit.success).then(|| FfmpegError::Ended(exit.said).to_string()),
             Err(error) => Some(error.to_string()),
         });
-        let completed = complete(&self.disk, &self.completions, &self.config.ffmpeg, &path, largest).await;
+        let completed = self.complete(&path, largest).await;
         self.counters.completed.add(1);
         if completed.as_ref().is_err_and(|error| !matches!(error, CompleteError::Empty)) {
             self.leave(path.clone());

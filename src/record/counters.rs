@@ -28,6 +28,10 @@ pub struct RecorderMetrics {
     pub packets_dropped: u64,
     /// Recordings removed because they were not to be kept any longer.
     pub removed: u64,
+    /// Finished files that the operator's command has taken.
+    pub handovers: u64,
+    /// Runs of that command that failed.
+    pub handovers_failed: u64,
     /// The state of the disk, by the name that metrics use.
     pub disk_state: &'static str,
 }
@@ -85,6 +89,10 @@ pub struct Counters {
     pub packets_dropped: Counter,
     /// Recordings removed.
     pub removed: Counter,
+    /// Files that the operator's command has taken.
+    pub handovers: Counter,
+    /// Runs of it that failed.
+    pub handovers_failed: Counter,
     disk_state: Mutex<&'static str>,
 }
 
@@ -107,6 +115,8 @@ impl Counters {
             packets: self.packets.get(),
             packets_dropped: self.packets_dropped.get(),
             removed: self.removed.get(),
+            handovers: self.handovers.get(),
+            handovers_failed: self.handovers_failed.get(),
             disk_state: *self.disk_state.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::complete::{CompleteError, complete};
+use super::complete::CompleteError;
 use super::context::{Context, Token, stopped};
 use super::files::disk;
 use super::files::open::is_open;
@@ -221,7 +221,7 @@ impl Leftovers {
             Ok(true) => return Outcome::Busy,
             Err(_) => return Outcome::Failed,
         }
-        match complete(&context.disk, &context.completions, &context.config.ffmpeg, path, None).await {
+        match context.complete(path, None).await {
             Ok(_) => {
                 tracing::info!(%file, "completed a recording that was left unfinished");
                 Outcome::Gone

@@ -13,6 +13,7 @@ mod context;
 mod counters;
 mod ffmpeg;
 mod files;
+mod handover;
 mod intake;
 mod leftovers;
 mod recorder;

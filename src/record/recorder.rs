@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::context::{Context, RecorderConfig, Token, stopped};
-use super::counters::RecorderMetrics;
+use super::counters::{Counters, RecorderMetrics};
 use super::ffmpeg::probe::probe;
 use super::files::directory::{Directory, DiskState, DiskStatus, Look};
 use super::files::disk::{self, Disk, Turn};
 use super::files::space;
+use super::handover::Handover;
 use super::leftovers::Leftovers;
 use super::retention_task::RetentionTask;
 use super::session::Session;
@@ -43,6 +44,7 @@ pub struct Recorder {
     codecs: CodecSet,
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
+    handed_over: mpsc::Receiver<()>,
     _directory: SharedDirectory,
 }
 
@@ -79,7 +81,15 @@ impl Recorder {
         let (stop, stopped) = watch::channel(false);
         let (sender, receiver) = watch::channel(status.clone());
         let (leftovers, failed) = mpsc::channel(LEFTOVERS_WAITING_MAX);
-        let context = Arc::new(Context::new(config, handle, ability, stopped, disk, receiver, leftovers));
+        let (handover_token, handed_over) = mpsc::channel::<()>(1);
+        let context = {
+            let counters = Arc::<Counters>::default();
+            let handover = config.on_recording.clone().map(|command| {
+                Handover::start(command, config.dir.clone(), disk.clone(), Arc::clone(&counters), handover_token)
+            });
+            Context::new(config, handle, ability, stopped, disk, receiver, leftovers, counters, handover)
+        };
+        let context = Arc::new(context);
         context.counters.free_bytes.set(free_bytes.unwrap_or(0));
         context.counters.min_free_bytes.set(context.config.min_free_bytes);
         context.order(Order::Recordable(codecs));
@@ -97,7 +107,7 @@ impl Recorder {
         RetentionTask::of_recorder(context.disk.clone(), dir, config.retention, growing, counters)
             .start(context.stop.clone());
         tokio::spawn(supervise(Arc::clone(&context), token, new_recordings));
-        Ok(Self { context, codecs, stop, ended, _directory: directory })
+        Ok(Self { context, codecs, stop, ended, handed_over, _directory: directory })
     }
 
     /// What this ffmpeg can record. The hub is told by itself, and separately when the disk is not ready.
@@ -122,9 +132,14 @@ impl Recorder {
     /// be played, and is completed at the next start.
     pub async fn finish(mut self, deadline: Duration) {
         let _ = self.stop.send(true);
-        // Nothing is ever sent: the channel ends with the last task.
-        if timeout(deadline, self.ended.recv()).await.is_err() {
+        let by = Instant::now() + deadline;
+        // Nothing is ever sent: the channels end with the last task.
+        if timeout_at(by, self.ended.recv()).await.is_err() {
             tracing::warn!("not every recording could be completed in time: the rest is completed at the next start");
+        }
+        self.context.end_handover().await;
+        if timeout_at(by, self.handed_over.recv()).await.is_err() {
+            tracing::warn!("--on-recording did not end in time: it is run again at the next start");
         }
     }
 }

@@ -89,6 +89,12 @@ pub fn recorder_samples(recorder: &RecorderMetrics) -> Vec<Sample> {
             recorder.packets_dropped,
         ),
         removed_sample(recorder),
+        Sample::counter("onair_recording_commands", "Finished files that --on-recording has taken", recorder.handovers),
+        Sample::counter(
+            "onair_recording_commands_failed",
+            "Runs of --on-recording that failed, and are repeated",
+            recorder.handovers_failed,
+        ),
         Sample::gauge(
             "onair_recording_disk_ready",
             "Whether recordings can be written",

@@ -190,15 +190,20 @@ async fn a_full_disk_is_not_written_to() {
     stage.play(&sample("h264"), &[Codec::H264, Codec::Opus]).await;
     let (recorder, mut port) = (stage.recorder, stage.port);
     recorder.finish(Duration::from_secs(30)).await;
-    let (mut recordable, mut paused) = (Vec::new(), Vec::new());
+    let (mut recordable, mut paused, mut told) = (Vec::new(), Vec::new(), 0);
     while let Ok(request) = port.requests.try_recv() {
         match request {
             onair::handle::Request::Order(onair::hub::io::Order::Recordable(codecs)) => recordable.push(codecs),
             onair::handle::Request::Order(onair::hub::io::Order::RecordingPaused(now)) => paused.push(now),
             onair::handle::Request::Order(onair::hub::io::Order::RecordingOver(_)) => {}
+            onair::handle::Request::Order(onair::hub::io::Order::Recording { file, error: Some(error), .. }) => {
+                assert!(file.is_none() && error.contains("full"), "{error}");
+                told += 1;
+            }
             other => panic!("{other:?}"),
         }
     }
+    assert_eq!(told, 1, "the broadcaster hears why");
     // What ffmpeg can do is another question than whether there is space.
     assert!(recordable.len() == 1 && recordable[0].contains(Codec::H264), "{recordable:?}");
     assert_eq!(paused, [true]);

@@ -63,6 +63,16 @@ pub async fn list(dir: &Path) -> Vec<RecordingFile> {
     on_disk(move |turn| catalogue.page(turn, &query, |_| true)).await.unwrap().recordings
 }
 
+/// A shell script that stands in the place of ffmpeg; `$REAL` is the real one.
+pub fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(dir).unwrap();
+    let (path, real) = (dir.join(name), config(dir).ffmpeg);
+    std::fs::write(&path, format!("#!/bin/sh\nREAL={}\n{text}\n", real.display())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 /// A recorder without a limit, with the ffmpeg that the server's own variable names.
 pub fn config(dir: &Path) -> RecorderConfig {
     let ffmpeg = std::env::var_os("ONAIR_FFMPEG").unwrap_or_else(|| "ffmpeg".into());
@@ -173,6 +183,18 @@ impl Stage {
             );
             assert_eq!(told, None);
         }
+    }
+
+    /// The next thing that the recorder has told of a file, if there is one.
+    pub fn told_now(&mut self) -> Option<Told> {
+        while let Ok(request) = self.port.requests.try_recv() {
+            let told =
+                sort(request, &mut self.recordable, &mut self.keyframes_asked, &mut self.keyframes_due, &mut self.over);
+            if told.is_some() {
+                return told;
+            }
+        }
+        None
     }
 
     /// The next thing that the recorder tells of a file.

@@ -125,8 +125,16 @@ impl Process {
         priority: Priority,
     ) -> Result<Self, FfmpegError> {
         let mut command = Command::new(ffmpeg);
-        command.args(arguments).stdin(stdin).stdout(Stdio::piped()).kill_on_drop(true);
-        Self::run(&mut command, true, priority)
+        Self::start_command(command.args(arguments).stdin(stdin), priority)
+    }
+
+    /// Starts another command on the same terms: it is killed when this value is dropped, and its standard output is read.
+    ///
+    /// # Errors
+    ///
+    /// [`FfmpegError::Start`].
+    pub fn start_command(command: &mut Command, priority: Priority) -> Result<Self, FfmpegError> {
+        Self::run(command.stdout(Stdio::piped()).kill_on_drop(true), true, priority)
     }
 
     fn run(command: &mut Command, is_leashed: bool, priority: Priority) -> Result<Self, FfmpegError> {

@@ -11,6 +11,7 @@ pub mod listing;
 pub mod mp4;
 pub mod open;
 pub mod path;
+pub mod pending;
 pub mod reading;
 pub mod removal;
 pub mod retention;

@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::disk::Turn;
+use super::mp4;
+use crate::hub::io::FileFacts;
 
 /// An open recording.
 #[derive(Debug)]
@@ -40,6 +42,17 @@ impl OpenRecording {
         bytes.truncate(count);
         Ok(bytes)
     }
+}
+
+/// How long a recording lasts, and how large it is.
+///
+/// # Errors
+///
+/// As [`OpenRecording::open`].
+pub fn facts(turn: &Turn, path: &Path) -> io::Result<FileFacts> {
+    let (OpenRecording(file), metadata) = OpenRecording::open(turn, path)?;
+    let duration = mp4::duration(turn, &file)?.unwrap_or_default();
+    Ok(FileFacts { duration, size_bytes: metadata.len() })
 }
 
 /// What stands at the path.

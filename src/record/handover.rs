@@ -1,0 +1,274 @@
+//! Hands finished files to the operator's command (`--on-recording`): to upload, to move, to notify.
+//!
+//! The command runs once for each file, two at a time. Where it fails it is tried again, a little later each time, for as
+//! long as the file is there; also after a restart.
+//!
+//! **Invariant:** a file counts as handed over only when the command has ended with status 0.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::counters::Counters;
+use super::ffmpeg::process::{Priority, Process};
+use super::files::disk::{self, Disk, Turn};
+use super::files::path::began;
+use super::files::{pending, reading};
+use crate::hub::io::FileFacts;
+
+/// Commands that run at a time.
+const RUNNING_MAX: usize = 2;
+
+/// How long one may run: an upload of many gigabytes takes hours.
+const RUN_MAX: Duration = Duration::from_secs(12 * 3600);
+
+/// The pause after the first failure. It doubles with each.
+const PAUSE_MIN: Duration = Duration::from_secs(10);
+
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// Files that wait, at most. The marks of the others are found at the next start.
+const WAITING_MAX: usize = 10_000;
+
+/// Files that may be announced before they are taken.
+const ANNOUNCED_MAX: usize = 1024;
+
+/// What the task is told.
+#[derive(Debug)]
+enum Message {
+    /// A file is finished: its path below the directory.
+    File(String),
+    /// No more come: run what has not run yet, and end.
+    Last,
+}
+
+/// The way to the task that runs the command.
+#[derive(Debug, Clone)]
+pub struct Handover {
+    messages: mpsc::Sender<Message>,
+}
+
+/// A file that waits for the command.
+#[derive(Debug)]
+struct Waiting {
+    due: Instant,
+    failures: u32,
+}
+
+/// What became of one run.
+#[derive(Debug)]
+enum Outcome {
+    Done,
+    /// The file is gone: there is nothing to hand over.
+    Gone,
+    Failed(String),
+}
+
+/// Runs the command.
+struct Runner {
+    command: String,
+    dir: PathBuf,
+    disk: Disk,
+    counters: Arc<Counters>,
+    waiting: BTreeMap<String, Waiting>,
+    running: JoinSet<(String, u32, Outcome)>,
+    is_ending: bool,
+}
+
+impl Handover {
+    /// Starts the task. `token` is held until it has ended.
+    pub fn start(
+        command: String,
+        dir: PathBuf,
+        disk: Disk,
+        counters: Arc<Counters>,
+        token: impl Send + 'static,
+    ) -> Self {
+        let (messages, receiver) = mpsc::channel(ANNOUNCED_MAX);
+        let (waiting, running) = (BTreeMap::new(), JoinSet::new());
+        let runner = Runner { command, dir, disk, counters, waiting, running, is_ending: false };
+        tokio::spawn(async move {
+            runner.run(receiver).await;
+            drop(token);
+        });
+        Self { messages }
+    }
+
+    /// Hands a finished file over.
+    pub async fn file(&self, name: String) {
+        // The task ends after all that announces files.
+        let _ = self.messages.send(Message::File(name)).await;
+    }
+
+    /// No more files come.
+    pub async fn last(&self) {
+        let _ = self.messages.send(Message::Last).await;
+    }
+}
+
+impl Runner {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        self.find_marked().await;
+        loop {
+            self.start_due();
+            if self.is_ending && self.running.is_empty() {
+                return;
+            }
+            let next = self.next_due();
+            tokio::select! {
+                message = messages.recv(), if !self.is_ending => match message {
+                    Some(Message::File(name)) => self.take(name).await,
+                    Some(Message::Last) | None => self.is_ending = true,
+                },
+                Some(ended) = self.running.join_next(), if !self.running.is_empty() => match ended {
+                    Ok((name, failures, outcome)) => self.settle(name, failures, outcome).await,
+                    Err(error) => tracing::error!(%error, "a run of --on-recording was not seen to end"),
+                },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+        }
+    }
+
+    async fn find_marked(&mut self) {
+        let dir = self.dir.clone();
+        let find = move |turn: &Turn| pending::marked(turn, &dir);
+        match self.disk.run("looking for recordings to hand over", disk::DEADLINE, find).await {
+            Ok(names) => {
+                let due = Instant::now();
+                self.waiting.extend(names.into_iter().map(|name| (name, Waiting { due, failures: 0 })));
+            }
+            Err(error) => tracing::warn!(%error, "recordings of earlier that wait for --on-recording are not found"),
+        }
+    }
+
+    async fn take(&mut self, name: String) {
+        let (dir, marked) = (self.dir.clone(), name.clone());
+        let mark = move |turn: &Turn| pending::mark(turn, &dir, &marked);
+        if let Err(error) = self.disk.run("marking a recording", disk::DEADLINE, mark).await {
+            tracing::warn!(%error, file = %name, "a restart would not run --on-recording for this file again");
+        }
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.entry(name).or_insert(Waiting { due: Instant::now(), failures: 0 });
+        } else {
+            tracing::error!(file = %name, "too many recordings wait for --on-recording: it runs after a restart");
+        }
+    }
+
+    /// When the next file is due; none while as many run as may.
+    fn next_due(&self) -> Option<Instant> {
+        let may_start = self.running.len() < RUNNING_MAX && !self.is_ending;
+        self.waiting.values().map(|waiting| waiting.due).min().filter(|_| may_start)
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        while self.running.len() < RUNNING_MAX {
+            // At the end only what has not run yet.
+            let is_due = |waiting: &Waiting| waiting.due <= now && (!self.is_ending || waiting.failures == 0);
+            let Some(name) = self.waiting.iter().find(|(_, waiting)| is_due(waiting)).map(|(name, _)| name.clone())
+            else {
+                return;
+            };
+            let failures = self.waiting.remove(&name).map_or(0, |waiting| waiting.failures);
+            let job = Job { command: self.command.clone(), dir: self.dir.clone(), disk: self.disk.clone(), name };
+            self.running.spawn(async move {
+                let outcome = job.run().await;
+                (job.name, failures, outcome)
+            });
+        }
+    }
+
+    async fn settle(&mut self, name: String, failures: u32, outcome: Outcome) {
+        match outcome {
+            Outcome::Failed(said) => {
+                self.counters.handovers_failed.add(1);
+                let pause = PAUSE_MAX.min(PAUSE_MIN.saturating_mul(1 << failures.min(16)));
+                let again_s = pause.as_secs();
+                tracing::error!(file = %name, error = %said, again_s, "--on-recording failed: it is run again");
+                self.waiting
+                    .insert(name, Waiting { due: Instant::now() + pause, failures: failures.saturating_add(1) });
+                return;
+            }
+            Outcome::Done => {
+                self.counters.handovers.add(1);
+                tracing::info!(file = %name, "--on-recording has taken the file");
+            }
+            Outcome::Gone => tracing::info!(file = %name, "the file is gone: --on-recording is not run for it"),
+        }
+        let dir = self.dir.clone();
+        let unmark = move |turn: &Turn| pending::unmark(turn, &dir, &name);
+        if let Err(error) = self.disk.run("unmarking a recording", disk::DEADLINE, unmark).await {
+            tracing::warn!(%error, "--on-recording will run for this file once more after a restart");
+        }
+    }
+}
+
+/// One run for one file.
+struct Job {
+    command: String,
+    dir: PathBuf,
+    disk: Disk,
+    name: String,
+}
+
+impl Job {
+    async fn run(&self) -> Outcome {
+        let path = self.dir.join(&self.name);
+        let look = {
+            let path = path.clone();
+            move |turn: &Turn| reading::facts(turn, &path)
+        };
+        let facts = match self.disk.run("opening a recording", disk::DEADLINE, look).await {
+            Ok(facts) => facts,
+            Err(error) => {
+                let error = std::io::Error::from(error);
+                return match error.kind() {
+                    std::io::ErrorKind::NotFound => Outcome::Gone,
+                    _ => Outcome::Failed(error.to_string()),
+                };
+            }
+        };
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &self.command]).stdin(Stdio::null());
+        // The server's own settings, secrets among them, are none of the command's business.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ONAIR_")) {
+            command.env_remove(name);
+        }
+        command.env("ONAIR_FILE", std::path::absolute(&path).unwrap_or(path)).envs(self.variables(facts));
+        let ended = match Process::start_command(&mut command, Priority::Yielding) {
+            Ok(mut process) => process.ended_within(RUN_MAX).await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(exit) if exit.success => Outcome::Done,
+            Ok(exit) => Outcome::Failed(exit.said),
+            Err(error) => Outcome::Failed(error.to_string().replace("ffmpeg", "the command")),
+        }
+    }
+
+    fn variables(&self, facts: FileFacts) -> Vec<(&'static str, String)> {
+        let mut parts = self.name.split('/');
+        let (room, user) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let began = parts.next().and_then(began).map(|(began, _)| began);
+        let started = began.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default();
+        vec![
+            ("ONAIR_PATH", self.name.clone()),
+            ("ONAIR_BROADCAST", format!("{room}/{user}")),
+            ("ONAIR_ROOM", room.to_owned()),
+            ("ONAIR_USER", user.to_owned()),
+            ("ONAIR_STARTED", started),
+            ("ONAIR_DURATION_S", format!("{:.3}", facts.duration.as_secs_f64())),
+            ("ONAIR_SIZE_BYTES", facts.size_bytes.to_string()),
+        ]
+    }
+}

@@ -1,0 +1,107 @@
+//! Nothing that was written is removed, whatever happens to it later, and recording goes on after any failure.
+
+use std::time::{Duration, Instant};
+
+use onair::rtp::codec::{Codec, TrackKind};
+use onair::signal::message::RecordingState;
+
+use super::media::streams;
+use super::sample::sample;
+use super::stage::{Stage, config, empty_dir, feed, script};
+
+/// A copy that ends early, as on a disk with bad sectors, must not take the place of what was written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_lacks_something_does_not_replace_the_fragments() {
+    let dir = empty_dir("lossy-copy");
+    let mut config = config(&dir);
+    // The copy alone has an MP4 as its input; half of it is left out, and all seems well. It is no hybrid either.
+    let text = r#"case " $* " in
+        *" -h "*) exit 0 ;;
+        *"-i file:"*) for last; do :; done; exec $REAL -v error -y -i "${10#file:}" -t 1.5 -c copy -f mp4 "$last" ;;
+        *) exec $REAL "$@" ;;
+        esac"#
+        .replace("${10#file:}", "$(echo \"$*\" | sed 's/.*-i file:\\([^ ]*\\) .*/\\1/')");
+    config.ffmpeg = script(&empty_dir("lossy-copy-bin"), "ffmpeg", &text);
+    let mut stage = Stage::with(config).await.unwrap();
+    let sample = sample("h264");
+    let (_, packets) = stage.announce("room/user", &[Codec::H264, Codec::Opus]).await;
+    feed(&packets, &sample, Instant::now()).await;
+    drop(packets);
+    assert_eq!(stage.told().await.state, RecordingState::Started);
+    let failed = stage.told().await;
+    assert_eq!(failed.state, RecordingState::Failed, "{failed:?}");
+    assert!(failed.error.as_ref().unwrap().contains("samples"), "{failed:?}");
+    let part = dir.join(failed.file.unwrap());
+    assert!(part.to_str().unwrap().ends_with(".part.mp4"));
+    assert_eq!(streams(&part)[0].packets, sample.pictures());
+    assert!(!part.with_file_name(part.file_name().unwrap().to_str().unwrap().replace(".part", "")).exists());
+}
+
+/// What cannot be read is left alone: it may be somebody's only copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_never_removed() {
+    let dir = empty_dir("unreadable");
+    let user = dir.join("room/user");
+    std::fs::create_dir_all(&user).unwrap();
+    let garbage = user.join("20200101-000000.part.mp4");
+    std::fs::write(&garbage, [0x5a; 4096]).unwrap();
+    let headless = user.join("20200101-000001.part.mp4");
+    std::fs::write(&headless, [&[0, 0, 1, 0][..], b"mdat", &[7; 248]].concat()).unwrap();
+    let empty = user.join("20200101-000002.part.mp4");
+    std::fs::write(&empty, []).unwrap();
+    let stage = Stage::with(config(&dir)).await.unwrap();
+    let gone = async {
+        while empty.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it is proven to hold nothing");
+    // The oldest comes first, so the others have been tried.
+    stage.end().await;
+    assert!(garbage.exists() && headless.exists());
+}
+
+/// Once a broadcast was given up after five failures, within 20 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_goes_on_after_any_number_of_failures() {
+    let (dir, bin) = (empty_dir("keeps-trying"), empty_dir("keeps-trying-bin"));
+    let text = format!(
+        r#"case " $* " in
+        *"-sdp_flags"*"file:"*) echo x >> {0}; test $(wc -l < {0}) -gt 9 || {{ echo "no luck" >&2; exit 1; }} ;;
+        esac
+        exec $REAL "$@""#,
+        bin.join("count").display()
+    );
+    let mut config = config(&dir);
+    config.ffmpeg = script(&bin, "ffmpeg", &text);
+    let mut stage = Stage::with(config).await.unwrap();
+    let (_, packets) = stage.announce("room/user", &[Codec::Opus]).await;
+    // Ten minutes of sound, as it would come, but quicker; each failure is seen before more is sent.
+    let sound = sample("h264").only(TrackKind::Audio).repeated(200);
+    let (begin, mut sent) = (Instant::now(), 0);
+    let mut told = Vec::new();
+    let all: Vec<_> = sound.media(begin).collect();
+    while sent < all.len() {
+        for packet in all.iter().skip(sent).take(25) {
+            packets.send(packet.clone()).await.unwrap();
+        }
+        sent += 25;
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        while let Some(news) = stage.told_now() {
+            told.push((sent, news));
+        }
+    }
+    drop(packets);
+    let failures = told.iter().filter(|(_, told)| told.state == RecordingState::Failed).count();
+    assert_eq!(failures, 9, "{told:?}");
+    let ended = stage.end().await;
+    let finished =
+        ended.iter().chain(told.iter().map(|(_, told)| told)).filter(|told| told.state == RecordingState::Finished);
+    assert_eq!(finished.count(), 1, "{told:?}");
+    // At most once a minute, which is some 3,000 packets.
+    let at: Vec<usize> =
+        told.iter().filter(|(_, told)| told.state == RecordingState::Failed).map(|(sent, _)| *sent).collect();
+    let apart: Vec<usize> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    println!("failures after {at:?} packets");
+    assert!(apart.iter().all(|packets| *packets < 3300), "{apart:?}");
+}
