@@ -28,12 +28,12 @@ async fn the_command_runs_once_for_each_file_and_is_told_its_facts() {
     let mut stage = Stage::with(config).await.unwrap();
     stage.play(&sample("h264").repeated(3), &[Codec::H264, Codec::Opus]).await;
     let files = stage.files().await;
-    let mut told = lines(&file);
-    told.sort();
+    let told = lines(&file);
     assert_eq!(told.len(), files.len(), "{told:?}");
-    for (line, file) in told.iter().zip(&files) {
+    for file in &files {
+        let name = file.strip_prefix(&dir).unwrap().to_str().unwrap();
+        let line = told.iter().find(|line| line.split('|').next() == Some(name)).unwrap();
         let parts: Vec<&str> = line.split('|').collect();
-        assert_eq!(dir.join(parts[0]), *file);
         assert_eq!(parts[1..4], ["room/user", "room", "user"]);
         assert!(parts[4].ends_with('Z') && parts[5].parse::<f64>().unwrap() > 1.0, "{line}");
         assert_eq!(parts[6].parse::<u64>().unwrap(), std::fs::metadata(file).unwrap().len());

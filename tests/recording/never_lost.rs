@@ -77,7 +77,7 @@ async fn recording_goes_on_after_any_number_of_failures() {
     let mut stage = Stage::with(config).await.unwrap();
     let (_, packets) = stage.announce("room/user", &[Codec::Opus]).await;
     // Ten minutes of sound, as it would come, but quicker; each failure is seen before more is sent.
-    let sound = sample("h264").only(TrackKind::Audio).repeated(200);
+    let sound = sample("h264").repeated(200).only(TrackKind::Audio);
     let (begin, mut sent) = (Instant::now(), 0);
     let mut told = Vec::new();
     let all: Vec<_> = sound.media(begin).collect();

@@ -505,3 +505,7 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
