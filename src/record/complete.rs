@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use super::ffmpeg::command::complete as completion;
 use super::ffmpeg::process::{FfmpegError, Process};
 use super::files::disk::{self, Disk, DiskError, Turn};
+use super::files::ledger::{Reservation, SpaceLedger};
 use super::files::mp4;
 use super::files::path::RecordingPath;
-use super::files::space::{Reservation, SpaceLedger};
 
 /// How long the copy of a file may take. It runs at the speed of the disk.
 const COPY_MAX: Duration = Duration::from_secs(1800);
