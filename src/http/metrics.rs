@@ -370,6 +370,7 @@ pub fn prometheus_text(open_metrics: &str) -> String {
 mod tests {
     use super::*;
     use crate::hub::histogram::{Histogram, Loss};
+    use std::time::Duration;
 
     #[test]
     fn both_formats_tell_the_same() {

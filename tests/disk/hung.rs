@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::time::timeout;
+use nix::sys::signal::Signal;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::live::{self, PATIENCE};
@@ -40,7 +41,7 @@ async fn a_disk_that_hangs_holds_up_nothing_else() {
             assert_eq!(server.get(path).await.status, 200, "{path}");
             slowest = slowest.max(since.elapsed());
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        sleep(Duration::from_millis(300)).await;
     }
     println!("the slowest answer beside a disk that hangs took {slowest:?}");
     assert!(slowest < PROMPT, "{slowest:?}");
@@ -69,14 +70,28 @@ async fn a_disk_that_hangs_holds_up_nothing_else() {
     server.stop().await;
 }
 
+/// Whether a program's first thread runs. The kernel lets the process go when its last thread is out of the disk's hands: a
+/// call that FUSE has begun to answer cannot be broken off, not even by SIGKILL.
+fn runs(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_disk_hangs_ends_and_another_says_why_it_does_not_start() {
     let disk = Mount::bindfs();
-    let server = recorder(&disk.path(), &["--record-min-free", "1MiB"]).await;
+    let mut server = recorder(&disk.path(), &["--record-min-free", "1MiB"]).await;
     disk.hang();
     let waiting = tokio::spawn(live::request(server.http, "GET", "/api/recordings", &[], b""));
     assert!(waiting.await.unwrap().status == 503);
-    server.stop().await;
+    server.signal(Signal::SIGTERM);
+    server.logged("stopped").await;
+    let ended = async {
+        while runs(server.pid()) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("the program waits for no thread that hangs");
 
     let scratch = live::Scratch::new();
     let path = disk.path();
@@ -86,4 +101,6 @@ async fn a_server_whose_disk_hangs_ends_and_another_says_why_it_does_not_start()
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.lines().last().unwrap().contains("disk does not answer"), "{log}");
+    disk.go_on();
+    assert_eq!(server.ended().await.0.code(), Some(0));
 }
