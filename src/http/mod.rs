@@ -34,6 +34,7 @@ mod openapi;
 mod operate;
 mod recordings;
 mod resource;
+mod sample;
 mod stop;
 mod whep;
 mod whip;

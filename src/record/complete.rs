@@ -18,9 +18,9 @@ use tokio::sync::Semaphore;
 use super::ffmpeg::command::complete as completion;
 use super::ffmpeg::process::{FfmpegError, Priority, Process};
 use super::files::disk::{Disk, DiskError, Turn};
+use super::files::ledger::SpaceLedger;
 use super::files::mp4::{self, Survey};
 use super::files::path::RecordingPath;
-use super::files::space::SpaceLedger;
 use crate::hub::io::FileFacts;
 
 /// How long the disk may take to be looked through, or to keep a finished file: an index of hours is read, and all that was

@@ -42,12 +42,12 @@ async fn one_number_follows_an_encoder_through_door_hub_and_recorder() {
     };
     // One after the other, as they came about on each thread.
     let [registered, live, started] =
-        ["onair::hub::publish: registered", "onair::hub::lives: live", "onair::record::desk: recording started"]
+        ["onair::hub::publish: registered", "onair::hub::lives: live", "onair::record::context: recording started"]
             .map(at);
     let ended = at("onair::hub::lives: broadcast ended");
     assert!(registered < live && live < ended, "{told:#?}");
     assert!(live < started, "the recorder takes its time: {told:#?}");
-    assert!(told[started..].iter().any(|line| line.starts_with("onair::record::desk: recording f")), "{told:#?}");
+    assert!(told[started..].iter().any(|line| line.starts_with("onair::record::context: recording f")), "{told:#?}");
     let requests: Vec<_> = story.iter().filter(|(message, ..)| message == "request").collect();
     let methods: Vec<_> = requests.iter().map(|(.., fields)| (&fields["method"], &fields["status"])).collect();
     assert_eq!(methods, [(&"POST".into(), &201.into()), (&"DELETE".into(), &200.into())]);

@@ -98,3 +98,56 @@ async fn a_directory_that_is_not_there_yet_is_an_empty_list() {
     assert_eq!(server.get("/api/recordings").await.json(), serde_json::json!([]));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_long_list_comes_in_pages() {
+    let scratch = Scratch::new();
+    for (user, count) in [("anna", 25), ("ben", 5)] {
+        for number in 1..=count {
+            // All in one second.
+            scratch.write(&format!("media/room/{user}/20260102-030405-{number}.mp4"), "x");
+        }
+    }
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
+    let server = Server::start_with(scratch, &args, &[]).await;
+    let (mut paths, mut next) = (Vec::new(), Some("/api/recordings?limit=10&token=hidden&user=anna".to_owned()));
+    let mut pages = Vec::new();
+    while let Some(address) = next {
+        let page = server.get(&address).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let rows = page.json();
+        pages.push(rows.as_array().unwrap().len());
+        paths.extend(rows.as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap().to_owned()));
+        next = page.header("link").map(|link| {
+            let address = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
+            address.unwrap_or_else(|| panic!("{link}")).to_owned()
+        });
+        assert!(next.as_ref().is_none_or(|next| !next.contains("token") && next.contains("user=anna")), "{next:?}");
+    }
+    assert_eq!(pages, [10, 10, 5]);
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), 25);
+    assert_eq!(server.get("/api/recordings?room=room").await.json().as_array().unwrap().len(), 30);
+    assert_eq!(server.get("/api/recordings?room=other").await.json(), serde_json::json!([]));
+    let before = server.get("/api/recordings?before=2026-01-02T03:04:05Z").await;
+    assert_eq!((before.json(), before.header("link")), (serde_json::json!([]), None));
+    for bad in ["limit=0", "limit=x", "room=a%2Fb", "user=", "before=x"] {
+        server.get(&format!("/api/recordings?{bad}")).await.problem(400);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn old_recordings_go_without_a_recorder_too() {
+    let scratch = Scratch::new();
+    let old = scratch.write("media/room/user/20260102-030405.mp4", "0123456789");
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
+    let args = [&args[..], &["--record-max-size", "5"]].concat();
+    let mut server = Server::start_with(scratch, &args, &[]).await;
+    server.logged("recording removed").await;
+    assert!(!old.exists());
+    let metrics = server.get("/metrics").await;
+    assert!(metrics.text().contains("onair_recordings_removed_total 1"), "{}", metrics.text());
+    server.stop().await;
+}

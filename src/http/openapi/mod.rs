@@ -23,7 +23,7 @@ use utoipa::openapi::{
     Required, Response, ResponseBuilder, Schema, Type,
 };
 
-use self::rows::{Answer, Header, Holds, ROWS, Row, Token, WISH, WISH_ENDPOINTS};
+use self::rows::{Answer, Header, Holds, QueryParameter, ROWS, Row, Token, WISH, WISH_ENDPOINTS};
 use super::api::{Broadcast, Connectivity, Track};
 use super::events::{Beginning, BeginningType};
 use super::ice_server::IceServer;
@@ -106,6 +106,9 @@ fn operation(path: &str, row: &Row) -> Operation {
     for header in row.headers {
         operation = operation.parameter(header_parameter(header));
     }
+    for parameter in row.query {
+        operation = operation.parameter(query_parameter(parameter));
+    }
     if let Some(media_type) = row.takes {
         let body = RequestBodyBuilder::new().content(media_type, text()).required(Some(Required::True));
         operation = operation.request_body(Some(body.build()));
@@ -164,6 +167,13 @@ fn header_parameter(header: &Header) -> Parameter {
     parameter.description(Some(header.says)).schema(Some(schema)).build()
 }
 
+fn query_parameter(parameter: &QueryParameter) -> Parameter {
+    let schema_type = if parameter.name == "limit" { Type::Integer } else { Type::String };
+    let schema = ObjectBuilder::new().schema_type(schema_type);
+    let parameter_in = ParameterBuilder::new().name(parameter.name).parameter_in(ParameterIn::Query);
+    parameter_in.required(Required::False).description(Some(parameter.says)).schema(Some(schema)).build()
+}
+
 fn response(answer: &Answer) -> Response {
     let response = with_headers(ResponseBuilder::new().description(answer.says), answer.headers);
     match answer.holds {
@@ -202,7 +212,7 @@ fn with_headers(response: ResponseBuilder, names: &[&str]) -> ResponseBuilder {
         let (schema_type, says) = match *name {
             "Accept-Patch" | "Accept-Post" => (Type::String, "The media type of what may be sent"),
             "ETag" => (Type::String, "The tag of the ICE session, or of the file as it is"),
-            "Link" => (Type::String, "One for each STUN and TURN server, with rel=\"ice-server\" (RFC 9725 §4.6)"),
+            "Link" => (Type::String, "By its rel: an \"ice-server\" (RFC 9725 §4.6), or the \"next\" page"),
             "Location" => (Type::String, "The path of the session's resource: whoever knows it may end the session"),
             "Retry-After" => (Type::Integer, "Seconds, where it is known when to come back"),
             _ => (Type::String, "As HTTP has it"),

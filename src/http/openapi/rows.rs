@@ -50,6 +50,12 @@ pub(super) struct Header {
     pub says: &'static str,
 }
 
+/// One parameter of the query, which none must have.
+pub(super) struct QueryParameter {
+    pub name: &'static str,
+    pub says: &'static str,
+}
+
 /// One method of one door.
 pub(super) struct Row {
     pub method: HttpMethod,
@@ -59,6 +65,7 @@ pub(super) struct Row {
     /// The media type of the request's body.
     pub takes: Option<&'static str>,
     pub headers: &'static [Header],
+    pub query: &'static [QueryParameter],
     pub answers: &'static [Answer],
     /// Problems, besides those of tokens.
     pub errors: &'static [u16],
@@ -74,6 +81,10 @@ const fn required(name: &'static str, says: &'static str) -> Header {
 
 const fn optional(name: &'static str, says: &'static str) -> Header {
     Header { name, is_required: false, says }
+}
+
+const fn query(name: &'static str, says: &'static str) -> QueryParameter {
+    QueryParameter { name, says }
 }
 
 const GET: HttpMethod = HttpMethod::Get;
@@ -92,6 +103,7 @@ const PLAIN: Row = Row {
     token: Token::Judged,
     takes: None,
     headers: &[],
+    query: &[],
     answers: &[],
     errors: &[],
 };
@@ -128,9 +140,18 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         path: "/api/recordings",
-        summary: "Recordings that the caller may see, the newest first",
-        answers: &[answer(200, "Finished recordings and those that grow", Many("RecordingFile"))],
-        errors: &[403, 500, 503],
+        summary: "Recordings that the caller may see, the newest first, in pages",
+        query: &[
+            query("room", "Only recordings of this room"),
+            query("user", "Only recordings of this user, in all rooms where `room` is left out"),
+            query("before", "Only older ones than this: a time (RFC 3339), or the `path` of a recording"),
+            query("limit", "How many, from 1 to 1000; 100 where it is left out"),
+        ],
+        answers: &[Answer {
+            headers: &["Link"],
+            ..answer(200, "Finished recordings and those that grow", Many("RecordingFile"))
+        }],
+        errors: &[400, 403, 500, 503],
         ..PLAIN
     },
     Row {
@@ -182,7 +203,7 @@ pub(super) const ROWS: &[Row] = &[
             },
             Answer { headers: &["ETag", "Last-Modified"], ..answer(304, "It is as it was", Nothing) },
         ],
-        errors: &[400, 403, 404, 412, 416, 500],
+        errors: &[400, 403, 404, 412, 416, 500, 503],
         ..PLAIN
     },
     Row {
@@ -291,6 +312,7 @@ pub(super) const WISH: &[Row] = &[
         token: Token::Ignored,
         takes: Some(FRAGMENT),
         headers: &[required("If-Match", "The ETag of the ICE session, or *")],
+        query: &[],
         answers: &[
             Answer {
                 headers: &["ETag"],

@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod directory;
 pub mod disk;
 pub mod growing;
+pub mod ledger;
 pub mod listing;
 pub mod mp4;
 pub mod open;
