@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -27,6 +28,9 @@ const EVENT_STREAMS_MAX: u32 = 1_000;
 /// Streams of events at a time from one IPv4 address or one IPv6 /64, loopback excepted.
 const EVENT_STREAMS_PER_ADDRESS_MAX: usize = 50;
 
+/// Starts the recorder, unless it runs already; else says in one line why it does not start.
+pub type StartRecorder = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
 /// What the doors need to know of the configuration.
 #[derive(Clone)]
 pub struct HttpConfig {
@@ -44,6 +48,8 @@ pub struct HttpConfig {
     pub policy: PolicyCell,
     /// The webhook, which is asked besides.
     pub webhook: Option<Hook>,
+    /// Starts the recorder when a request needs it; `None` where it always runs.
+    pub recorder: Option<StartRecorder>,
 }
 
 /// Shared by all request handlers. Cheap to clone.
@@ -144,6 +150,18 @@ impl AppState {
     #[must_use]
     pub fn asker(&self) -> Option<&Asker> {
         self.0.asker.as_ref()
+    }
+
+    /// Sees that the recorder runs. Whatever it can record is known to the hub before this returns.
+    ///
+    /// # Errors
+    ///
+    /// One line for the log where it cannot start.
+    pub(super) async fn start_recorder(&self) -> Result<(), String> {
+        match &self.0.config.recorder {
+            Some(start) => start().await,
+            None => Ok(()),
+        }
     }
 
     /// A turn to list the recordings, for as long as it is held.
