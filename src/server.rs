@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Config, LogFormat, RecordMode, Size, Span, Switch};
+use crate::config::{Config, LogFormat, RecordAudio, Size, Span, Switch};
 use crate::handle::{HandleError, HubHandle, bridge};
 use crate::http::ice_server::{IceServers, Turn};
 use crate::http::listener;
@@ -28,6 +28,7 @@ use crate::http::tls::{self, Acme, SelfSigned, Tls};
 use crate::http::webhook::{Hook, Teller, WebhookMetrics};
 use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
+use crate::hub::record_rule::RecordRule;
 use crate::net::addresses::interface_addresses;
 use crate::net::driver::Driver;
 use crate::record::{AudioFormat, Growing, Recorder, RecorderConfig, Retention};
@@ -103,7 +104,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         ice: config.ice,
         codecs: config.codecs.as_slice().to_vec(),
         start_bitrate_bps: config.start_bitrate.bps(),
-        record: config.record == RecordMode::All,
+        record: config.record.clone(),
         recordable: CodecSet::EMPTY,
         limits: Limits::default(),
         clock: WallClock::new(std::time::Instant::now(), since_epoch),
@@ -118,7 +119,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     // It tells the hub by itself what it can record.
     let growing = Growing::default();
     let recorder = match config.record {
-        RecordMode::All => {
+        RecordRule::All | RecordRule::Matching(_) => {
             let recorder_config = RecorderConfig {
                 dir: config.record_dir.clone(),
                 ffmpeg: config.ffmpeg.clone(),
@@ -128,14 +129,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                     max_bytes: config.record_max_size.map(Size::bytes),
                 },
                 growing: growing.clone(),
-                segment: Duration::from_secs(6 * 3600),
-                keyframes: Some(Duration::from_secs(5)),
-                audio: AudioFormat::Copy,
-                on_recording: None,
+                segment: config.record_segment.duration(),
+                keyframes: config.record_keyframes.duration(),
+                audio: match config.record_audio {
+                    RecordAudio::Copy => AudioFormat::Copy,
+                    RecordAudio::Aac => AudioFormat::Aac,
+                },
+                on_recording: config.on_recording.clone(),
             };
             Some(Recorder::start(recorder_config, handle.clone(), new_recordings).await?)
         }
-        RecordMode::Off => None,
+        RecordRule::Off => None,
     };
 
     // ---- access ------------------------------------------------------------------------------------------------------
@@ -168,6 +172,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         ice_servers: ice_servers(&config),
         policy: policy.clone(),
         webhook,
+        recorder: None,
     };
     let http_address = listener.local_addr()?;
     let state = AppState::new(http_config, handle.clone(), sources, stopping.clone());
