@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
@@ -20,9 +20,10 @@ use crate::http::origin::AllowedOrigin;
 use crate::http::turn_secret::TurnSecret;
 use crate::http::webhook::{HookConfig, WebhookSecret, WebhookUrl};
 use crate::hub::config::IceRole;
+use crate::hub::record_rule::RecordRule;
 use crate::net::addresses::PublicIp;
 
-pub use values::{LogFilter, Rate, Size, Span, VideoCodecs};
+pub use values::{KeyframeInterval, LogFilter, Rate, Size, Span, VideoCodecs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -117,10 +118,13 @@ pub struct Config {
     #[arg(help_heading = "Media")]
     pub start_bitrate: Rate,
 
-    /// Record every broadcast or none
+    /// What is recorded without a request: `all`, `off`, or broadcasts by patterns like stage/*,*/host
+    ///
+    /// A pattern is ROOM/USER, and `*` stands for any characters. The recording of a broadcast can be started and stopped
+    /// on the page and by the API.
     #[arg(long, env = "ONAIR_RECORD", value_name = "WHAT", default_value = "all", hide_env_values = true)]
     #[arg(help_heading = "Recording")]
-    pub record: RecordMode,
+    pub record: RecordRule,
 
     /// Where the .mp4 files go
     #[arg(long, env = "ONAIR_RECORD_DIR", value_name = "DIR", default_value = "recordings", hide_env_values = true)]
@@ -138,8 +142,30 @@ pub struct Config {
 
     /// Remove the oldest recordings when all together are bigger, like 100G
     #[arg(long, env = "ONAIR_RECORD_MAX_SIZE", value_name = "SIZE", hide_env_values = true)]
-    #[arg(help_heading = "Recording")]
+    #[arg(help_heading = "Recording", value_parser = values::max_size)]
     pub record_max_size: Option<Size>,
+
+    /// Begin a new file after so long, from 1s to 24h, at the next keyframe
+    #[arg(long, env = "ONAIR_RECORD_SEGMENT", value_name = "TIME", default_value = "6h", hide_env_values = true)]
+    #[arg(help_heading = "Recording", value_parser = values::segment)]
+    pub record_segment: Span,
+
+    /// Ask the broadcaster for a keyframe when the latest one of a recording is so old; 0 for never
+    ///
+    /// A player can only jump to keyframes, and a file that was cut off plays up to its last one.
+    #[arg(long, env = "ONAIR_RECORD_KEYFRAMES", value_name = "TIME", default_value = "5s", hide_env_values = true)]
+    #[arg(help_heading = "Recording")]
+    pub record_keyframes: KeyframeInterval,
+
+    /// Sound of recordings: `copy` keeps Opus as it came, `aac` is for players that know no Opus in MP4
+    #[arg(long, env = "ONAIR_RECORD_AUDIO", value_name = "FORM", default_value = "copy", hide_env_values = true)]
+    #[arg(help_heading = "Recording")]
+    pub record_audio: RecordAudio,
+
+    /// Command that is run by `sh -c` for each finished file, with its path and facts in ONAIR_… variables
+    #[arg(long, env = "ONAIR_ON_RECORDING", value_name = "COMMAND", hide_env_values = true)]
+    #[arg(help_heading = "Recording", value_parser = NonEmptyStringValueParser::new())]
+    pub on_recording: Option<String>,
 
     /// The ffmpeg binary
     #[arg(long, env = "ONAIR_FFMPEG", value_name = "PATH", default_value = "ffmpeg", hide_env_values = true)]
@@ -226,13 +252,13 @@ pub enum Switch {
     Off,
 }
 
-/// What is recorded.
+/// What the sound of recordings becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RecordMode {
-    /// Every broadcast.
-    All,
-    /// None.
-    Off,
+pub enum RecordAudio {
+    /// Opus as it came.
+    Copy,
+    /// AAC.
+    Aac,
 }
 
 /// The form of the log.
@@ -438,12 +464,14 @@ mod tests {
     fn the_file_takes_arrays_words_numbers_and_truths() {
         let config = with_toml(
             "http = '127.0.0.1:0'\npublic-ip = ['192.0.2.1', '[::1]:9']\ncodecs = ['vp8', 'av1']\n\
-             start-bitrate = 0\nallow-origin = 'https://a.example, https://b.example'\ntls-self-signed = false",
+             record = ['stage/*', '*/host']\nstart-bitrate = 0\nallow-origin = 'https://a.example, https://b.example'\ntls-self-signed = false",
         )
         .unwrap();
         assert_eq!(config.http, "127.0.0.1:0".parse().unwrap());
         assert_eq!(config.public_ip, ["192.0.2.1".parse().unwrap(), "[::1]:9".parse().unwrap()]);
         assert_eq!(config.codecs, "vp8,av1".parse().unwrap());
+        assert_eq!(config.record, "stage/*,*/host".parse().unwrap());
+        assert_eq!(with_toml("record = 'stage/*'").unwrap().record, "stage/*".parse().unwrap());
         assert_eq!(config.start_bitrate.bps(), 0);
         assert_eq!(config.allow_origin.len(), 2);
     }
@@ -511,6 +539,10 @@ mod tests {
             ("[http]\na = 1", "`http` cannot be a table"),
             ("http = 'x'\n= 7", "line 2"),
             ("codecs = []", "--codecs"),
+            ("record = []", "--record"),
+            ("record = ['stage']", "room/user"),
+            ("record-max-size = 100", "100 has no unit: write 100M"),
+            ("record-keep = 0", "longer than 0"),
         ] {
             let error = with_toml(text).unwrap_err();
             assert!(error.contains(named), "{text:?}: {error}");

@@ -65,7 +65,7 @@ pub enum Request {
     Close(SessionId),
     /// The server itself asks.
     Order(Order),
-    /// An operator asks something of a broadcast.
+    /// A client with the right to do so asks something of a broadcast.
     Operate {
         /// Which one.
         broadcast: BroadcastId,
@@ -156,8 +156,8 @@ pub struct NewRecording {
     pub dropped: Arc<AtomicU64>,
 }
 
-/// Recordings that may wait to be begun.
-const NEW_RECORDINGS_MAX: usize = 64;
+/// Recordings that may wait to be begun: one for each broadcast that is live when the recorder starts.
+const NEW_RECORDINGS_MAX: usize = 4096;
 
 /// Builds the bridge: for the tasks, for the hub's thread, and for the recorder.
 ///
@@ -206,7 +206,7 @@ impl HubHandle {
         self.send(Request::Order(order))
     }
 
-    /// Does what an operator asks of a broadcast: it was done, or was not.
+    /// Does what a client with the right to do so asks of a broadcast: it was done, or was not.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@
 //! finished, and the hub's thread has ended when [`run`] returns.
 
 mod process;
+mod recording;
 mod samples;
 
 use std::io::{self, Write};
@@ -16,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Config, LogFormat, RecordMode, Size, Span, Switch};
+use crate::config::{Config, LogFormat, Switch};
 use crate::handle::{HandleError, HubHandle, bridge};
 use crate::http::ice_server::{IceServers, Turn};
 use crate::http::listener;
@@ -30,12 +31,13 @@ use crate::hub::config::{HubConfig, Limits};
 use crate::hub::io::Order;
 use crate::net::addresses::interface_addresses;
 use crate::net::driver::Driver;
-use crate::record::{AudioFormat, Growing, Recorder, RecorderConfig, Retention, RetentionTask};
+use crate::record::Growing;
 use crate::rtp::codec::CodecSet;
 use crate::rtp::ntp::WallClock;
 
 use self::process::Process;
-use self::samples::{net_samples, recorder_samples, removed_sample, tls_sample};
+use self::recording::Recording;
+use self::samples::{net_samples, tls_sample};
 
 /// How long recordings may take to be finished.
 const FINISH_DEADLINE: Duration = Duration::from_secs(8);
@@ -103,7 +105,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         ice: config.ice,
         codecs: config.codecs.as_slice().to_vec(),
         start_bitrate_bps: config.start_bitrate.bps(),
-        record: config.record == RecordMode::All,
+        record: config.record.clone(),
         recordable: CodecSet::EMPTY,
         limits: Limits::default(),
         clock: WallClock::new(std::time::Instant::now(), since_epoch),
@@ -117,32 +119,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     // ---- recorder ----------------------------------------------------------------------------------------------------
     // It tells the hub by itself what it can record.
     let growing = Growing::default();
-    let retention =
-        Retention { keep: config.record_keep.map(Span::duration), max_bytes: config.record_max_size.map(Size::bytes) };
-    let mut retention_meter = None;
-    let recorder = match config.record {
-        RecordMode::All => {
-            let recorder_config = RecorderConfig {
-                dir: config.record_dir.clone(),
-                ffmpeg: config.ffmpeg.clone(),
-                min_free_bytes: config.record_min_free.bytes(),
-                retention,
-                growing: growing.clone(),
-                segment: Duration::from_secs(6 * 3600),
-                keyframes: Some(Duration::from_secs(5)),
-                audio: AudioFormat::Copy,
-                on_recording: None,
-            };
-            Some(Recorder::start(recorder_config, handle.clone(), new_recordings).await?)
-        }
-        RecordMode::Off => {
-            // What was recorded before is still not to be kept longer.
-            let task = RetentionTask::new(config.record_dir.clone(), retention, growing.clone());
-            retention_meter = Some(task.meter());
-            task.start(stopping.clone());
-            None
-        }
-    };
+    let recording =
+        Recording::start(&config, growing.clone(), handle.clone(), new_recordings, stopping.clone()).await?;
 
     // ---- access ------------------------------------------------------------------------------------------------------
     let policy = PolicyCell::new(config.policy()?);
@@ -160,11 +138,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let process = Process::new(SystemTime::now());
     let mut sources: Vec<Source> =
         vec![Arc::new(move || net_samples(&net_metrics)), Arc::new(move || process.samples())];
-    if let Some(meter) = recorder.as_ref().map(Recorder::meter) {
-        sources.push(Arc::new(move || recorder_samples(&meter())));
-    } else if let Some(meter) = retention_meter.filter(|_| !retention.is_endless()) {
-        sources.push(Arc::new(move || vec![removed_sample(&meter())]));
-    }
+    let recorder = Arc::clone(&recording);
+    sources.push(Arc::new(move || recorder.samples()));
     if let Some(tls) = tls.clone() {
         sources.push(Arc::new(move || vec![tls_sample(&tls)]));
     }
@@ -176,6 +151,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         ice_servers: ice_servers(&config),
         policy: policy.clone(),
         webhook,
+        recorder: Some({
+            let recording = Arc::clone(&recording);
+            Arc::new(move || {
+                let recording = Arc::clone(&recording);
+                Box::pin(async move { recording.ensure().await.map_err(|error| error.to_string()) })
+            })
+        }),
     };
     let http_address = listener.local_addr()?;
     let state = AppState::new(http_config, handle.clone(), sources, stopping.clone());
@@ -208,11 +190,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         stop_hub(&handle, begun + JOIN_DEADLINE).await;
     }
     // The recordings are finished while the last downloads run.
-    let finish = async {
-        if let Some(recorder) = recorder {
-            recorder.finish((begun + FINISH_DEADLINE).saturating_duration_since(Instant::now())).await;
-        }
-    };
+    let finish = recording.finish((begun + FINISH_DEADLINE).saturating_duration_since(Instant::now()));
     let (doors, ()) = tokio::join!(doors, finish);
     doors.context("the accept loop failed")?;
     if timeout_at(begun + FINISH_DEADLINE + JOIN_DEADLINE, driver.ended()).await.is_err() {

@@ -76,6 +76,19 @@ export function codecRefused(name) {
     'Choose another codec and start again, or send sound only.');
 }
 
+/** Why the server does not begin or end a recording, in one sentence or two: `error` is that of the API. */
+export function recordingRefused(error, on) {
+  const what = on ? 'start a recording' : 'stop the recording';
+  switch (error.status) {
+    case 401:
+      return `To ${what} takes a token that allows it. Ask whoever runs the server for one.`;
+    case 403:
+      return `Your token does not allow you to ${what}. Ask whoever runs the server for one that does.`;
+    default:
+      return `The server did not ${what}: ${error.message}.`;
+  }
+}
+
 export function unsupportedBrowser() {
   return problem('unsupported', 'This browser has no WebRTC.', 'Use a current Chrome, Edge, Firefox or Safari, and see that no extension or policy switches WebRTC off.');
 }

@@ -2,9 +2,10 @@
 // video arrives.
 
 import { LiveSession } from './livesession.js';
+import { setRecording } from './api.js';
 import { preferCodec } from './codecs.js';
 import { withoutOrphans } from './sdp.js';
-import { codecRefused, serverProblem } from './problems.js';
+import { codecRefused, recordingRefused, serverProblem } from './problems.js';
 
 const VIDEO_OK_FRESH_MS = 3500;
 const MAX_FRAME_RATE = 30;
@@ -12,8 +13,13 @@ const FULL_SIZE_START_MS = 5000;
 
 export class Publisher extends LiveSession {
   viewers = null;
-  /** { state: 'off' | 'ready' | 'started' | 'finished' | 'failed', file, error }; the state is null while unknown */
+  /** { state: 'off' | 'ready' | 'started' | 'finished' | 'failed', file, error, duration_s, size_bytes }; the state is null
+   *  while unknown */
   recording = null;
+  /** Whether the server is to record it: by its own rule, or by request. */
+  recordingWanted = false;
+  /** { busy, problem }: a request to begin or end the recording, and what the server had against the latest one. */
+  recordingRequest = { busy: false, problem: null };
   #options;
   #videoOkAt = null;
   #senders = new Map();
@@ -58,6 +64,25 @@ export class Publisher extends LiveSession {
     await this.#senders.get(track.kind)?.replaceTrack(track);
   }
 
+  /** Asks the server to begin or to end the recording. The broadcast goes on either way. */
+  async record(on) {
+    const { pc } = this;
+    this.set({ recordingRequest: { busy: true, problem: null } });
+    let problem = null;
+    try {
+      await setRecording(this, on);
+    } catch (error) {
+      problem = recordingRefused(error, on);
+    }
+    if (this.pc !== pc) {
+      this.set({ recordingRequest: { busy: false, problem: null } });
+      return;
+    }
+    if (problem) this.log.add(problem, 'warn');
+    else this.#onRecordingAsked(on);
+    this.set({ recordingRequest: { busy: false, problem } });
+  }
+
   async join(pc) {
     const { stream, codec, room, user, token } = this.#options;
     this.#senders.clear();
@@ -67,7 +92,7 @@ export class Publisher extends LiveSession {
     const reply = await this.signaling.request('register', { room, user, token, sdp: withoutOrphans(pc.localDescription.sdp) });
     if (this.pc !== pc) return;
     this.log.add(`Registered as ${this.broadcast}${reply.recording ? '; it will be recorded' : '; it is not recorded'}`, 'good');
-    this.set({ recording: { state: reply.recording ? 'ready' : 'off', file: this.recording?.file } });
+    this.set({ recording: { state: reply.recording ? 'ready' : 'off', file: this.recording?.file }, recordingWanted: reply.recording === true });
     this.joined();
     await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
     if (this.pc !== pc) return;
@@ -93,6 +118,8 @@ export class Publisher extends LiveSession {
     this.#videoOkAt = null;
     if (this.recording?.file) this.recording = { state: null, file: this.recording.file };
     else this.recording = null;
+    this.recordingWanted = false;
+    this.recordingRequest = { busy: false, problem: null };
   }
 
   // Browsers begin with a small picture and grow it over many seconds, however much bandwidth there is; told to keep the
@@ -142,14 +169,31 @@ export class Publisher extends LiveSession {
     }
   }
 
-  #onRecording({ state, file, error }) {
-    // The end of one file may be told after the next one has begun; what is recorded now is the newer one.
-    const overtaken = state !== 'started' && this.recording?.state === 'started' && file && file !== this.recording.file;
-    if (!overtaken) this.set({ recording: { state, file: file ?? this.recording?.file, error } });
+  #onRecordingAsked(on) {
+    this.recordingWanted = on;
+    const { state, file } = this.recording ?? {};
+    // What was begun is finished in a moment, and the server says so.
+    if (on && state !== 'started') this.recording = { state: 'ready', file };
+    else if (!on && state === 'ready') this.recording = { state: 'off', file };
+    this.log.add(on ? 'Recording was asked for' : 'The recording was ended');
+  }
+
+  #onRecording({ state, file, error, duration_s, size_bytes }) {
+    const { state: before, file: known } = this.recording ?? {};
+    // The end of one file may be told after the next one has begun or was asked for; what counts now is the newer one.
+    const overtaken = state !== 'started' && file && (before === 'started' ? stem(file) !== stem(known) : before === 'ready' && known && stem(file) === stem(known));
+    if (!overtaken) {
+      // A recorder that failed tries again by itself.
+      const recordingWanted = state === 'started' || (state === 'failed' && this.recordingWanted);
+      this.set({ recording: { state, file: file ?? known, error, duration_s, size_bytes }, recordingWanted });
+    }
     if (state === 'failed') this.log.add(`Recording failed${error ? `: ${error}` : ''}; the broadcast goes on`, 'error');
     else this.log.add(`Recording ${state}${file ? `: ${file}` : ''}`, 'good');
   }
 }
+
+// A file that grows ends otherwise than the same one when it is finished.
+const stem = (file) => String(file).replace(/(\.part)?\.mp4$/, '');
 
 function preferDegradation(sender, preference) {
   const parameters = sender.getParameters();

@@ -158,7 +158,7 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 fn grant(can: &[String], rooms: Option<Vec<String>>, users: Option<Vec<String>>) -> Result<Grant, String> {
     let right = |name: &String| {
         let known = Right::ALL.into_iter().find(|right| right.name() == name);
-        known.ok_or_else(|| format!("`can` takes publish, watch, recordings and operate, not `{name}`"))
+        known.ok_or_else(|| format!("`can` takes publish, watch, recordings, record and operate, not `{name}`"))
     };
     let patterns = |texts: Option<Vec<String>>, key: &str| {
         let texts = texts.unwrap_or_else(|| vec!["*".to_owned()]);

@@ -20,13 +20,15 @@ pub enum Right {
     Watch,
     /// See, play and download recordings.
     Recordings,
+    /// Start and stop recordings.
+    Record,
     /// See the metrics, and do what operators do.
     Operate,
 }
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Publish, Self::Watch, Self::Recordings, Self::Operate];
+    pub const ALL: [Self; 5] = [Self::Publish, Self::Watch, Self::Recordings, Self::Record, Self::Operate];
 
     /// As the file of `--auth` writes it.
     #[must_use]
@@ -35,6 +37,7 @@ impl Right {
             Self::Publish => "publish",
             Self::Watch => "watch",
             Self::Recordings => "recordings",
+            Self::Record => "record",
             Self::Operate => "operate",
         }
     }
@@ -52,6 +55,11 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Whether it grants this somewhere. Operators may start and stop recordings, too.
+    pub fn grants(&self, right: Right) -> bool {
+        self.rights.contains(&right) || (right == Right::Record && self.rights.contains(&Right::Operate))
+    }
+
     /// Whether it grants this with a broadcast.
     pub fn covers(&self, right: Right, broadcast: &BroadcastId) -> bool {
         self.covers_room(right, broadcast.room.as_str())
@@ -60,7 +68,7 @@ impl Grant {
 
     /// Whether it grants this with some of a room.
     pub fn covers_room(&self, right: Right, room: &str) -> bool {
-        self.rights.contains(&right) && self.rooms.iter().any(|pattern| pattern.matches(room))
+        self.grants(right) && self.rooms.iter().any(|pattern| pattern.matches(room))
     }
 }
 

@@ -16,4 +16,5 @@ mod permit;
 
 pub use file::PolicyError;
 pub use grant::Right;
+pub use pattern::Pattern;
 pub use permit::{BadToken, Permit, Policy};

@@ -49,8 +49,7 @@ impl Permit {
     /// Whether it may do this with some broadcast.
     #[must_use]
     pub fn may_somewhere(&self, right: Right) -> bool {
-        let somewhere =
-            |grant: &Arc<Grant>| grant.rights.contains(&right) && !grant.rooms.is_empty() && !grant.users.is_empty();
+        let somewhere = |grant: &Arc<Grant>| grant.grants(right) && !grant.rooms.is_empty() && !grant.users.is_empty();
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(somewhere))
     }
 
@@ -58,7 +57,7 @@ impl Permit {
     #[must_use]
     pub fn may_everywhere(&self, right: Right) -> bool {
         let everywhere = |grant: &Arc<Grant>| {
-            grant.rights.contains(&right)
+            grant.grants(right)
                 && [&grant.rooms, &grant.users].iter().all(|patterns| patterns.iter().any(Pattern::is_any))
         };
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(everywhere))
@@ -218,6 +217,19 @@ mod tests {
         let text = format!("[[token]]\nsha256 = \"{hash}\"\ncan = [\"operate\"]");
         let permit = Policy::parse(&text).unwrap().permit(Some("operator-secret-45"), 0).unwrap();
         assert!(permit.may_everywhere(Right::Operate) && !permit.may_everywhere(Right::Watch));
+    }
+
+    #[test]
+    fn operators_may_record_and_who_may_record_is_no_operator() {
+        let permit = |can: &str| {
+            let text = format!("[[token]]\ntoken = \"some-secret-012345\"\ncan = [{can}]");
+            Policy::parse(&text).unwrap().permit(Some("some-secret-012345"), 0).unwrap()
+        };
+        let operator = permit("\"operate\"");
+        assert!(operator.may(Right::Record, &id("r/u")) && operator.may_somewhere(Right::Record));
+        let broadcaster = permit("\"publish\", \"record\"");
+        assert!(broadcaster.may(Right::Record, &id("r/u")) && !broadcaster.may(Right::Operate, &id("r/u")));
+        assert!(!permit("\"publish\", \"watch\", \"recordings\"").may(Right::Record, &id("r/u")));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use clap::ArgAction;
 /// What a file cannot say: where it is, and to do something else than serve.
 pub const NOT_IN_FILE: &[&str] = &["config", "check"];
 
+/// Flags that take a list as one word, with commas.
+const LISTS_IN_ONE: &[&str] = &["codecs", "record"];
+
 /// Makes the file's values the defaults, so that they are checked like every other value.
 pub fn with_defaults(mut command: clap::Command, text: &str) -> Result<clap::Command, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
@@ -49,7 +52,7 @@ fn file_values(key: &str, value: &toml::Value, is_list: bool) -> Result<Vec<Stri
     if is_list {
         let parts = words.iter().flat_map(|word| word.split(','));
         Ok(parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
-    } else if key == "codecs" {
+    } else if LISTS_IN_ONE.contains(&key) {
         Ok(vec![words.join(",")])
     } else if words.len() == 1 {
         Ok(words)

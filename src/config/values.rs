@@ -17,6 +17,13 @@ const RATE_MAX_BPS: u64 = 1_000_000_000;
 /// The longest that a client is kept waiting for the webhook's word.
 const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
+/// How long a file of a recording may be. A shorter one holds no picture but its first.
+const SEGMENT_MIN: Duration = Duration::from_secs(1);
+const SEGMENT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Keyframes are large: more of them than this cost more than they are good for.
+const KEYFRAMES_MIN: Duration = Duration::from_secs(1);
+
 /// Parses an address to listen on.
 ///
 /// # Errors
@@ -42,6 +49,7 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        check_unit(text, &["M", "MiB", "G"])?;
         scaled(text, |unit| {
             Some(match unit {
                 "" | "b" => 1,
@@ -57,7 +65,19 @@ impl FromStr for Size {
             })
         })
         .map(Self)
-        .ok_or_else(|| "a size is a number of bytes with or without a unit, like 500M or 1GiB".to_owned())
+        .ok_or_else(|| "a size is a number with a unit, like 500M or 1GiB".to_owned())
+    }
+}
+
+/// Parses the most that all recordings together may take.
+///
+/// # Errors
+///
+/// Where it is no size, or nothing.
+pub fn max_size(text: &str) -> Result<Size, String> {
+    match text.parse()? {
+        Size(0) => Err("that would remove every recording: leave it out to have no limit".to_owned()),
+        size => Ok(size),
     }
 }
 
@@ -77,21 +97,60 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let seconds = scaled(text, |unit| {
-            Some(match unit {
-                "s" => 1,
-                "m" | "min" => 60,
-                "h" => 3_600,
-                "d" => 86_400,
-                "w" => 604_800,
-                _ => return None,
-            })
-        });
-        let seconds = seconds.ok_or_else(|| "a time is a number with a unit, like 30d, 12h or 90m".to_owned())?;
-        if seconds == 0 {
-            Err("a time is longer than nothing".to_owned())
-        } else {
-            Ok(Self(Duration::from_secs(seconds)))
+        match duration(text)? {
+            Duration::ZERO => Err("a time is longer than 0".to_owned()),
+            longer => Ok(Self(longer)),
+        }
+    }
+}
+
+/// `NUMBER[UNIT]` as a length of time, which may be none.
+fn duration(text: &str) -> Result<Duration, String> {
+    check_unit(text, &["s", "m", "h", "d"])?;
+    let milliseconds = scaled(text, |unit| {
+        Some(match unit {
+            "" | "ms" => 1,
+            "s" => 1_000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 604_800_000,
+            _ => return None,
+        })
+    });
+    let milliseconds = milliseconds.ok_or_else(|| "a time is a number with a unit, like 30d, 12h or 90m".to_owned())?;
+    Ok(Duration::from_millis(milliseconds))
+}
+
+/// Parses how long a file of a recording may be.
+///
+/// # Errors
+///
+/// Where it is no time, or less than a second, or more than a day.
+pub fn segment(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    if (SEGMENT_MIN..=SEGMENT_MAX).contains(&span.0) { Ok(span) } else { Err("a file lasts from 1s to 24h".to_owned()) }
+}
+
+/// How far apart keyframes may be: a length of time, or 0 for as far as the encoder likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyframeInterval(Duration);
+
+impl KeyframeInterval {
+    /// As a duration; `None` where nobody asks for keyframes.
+    #[must_use]
+    pub fn duration(self) -> Option<Duration> {
+        (!self.0.is_zero()).then_some(self.0)
+    }
+}
+
+impl FromStr for KeyframeInterval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match duration(text)? {
+            interval if interval.is_zero() || interval >= KEYFRAMES_MIN => Ok(Self(interval)),
+            _ => Err("keyframes are asked for once a second at most: 1s or longer, or 0 for never".to_owned()),
         }
     }
 }
@@ -122,6 +181,7 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        check_unit(text, &["k", "M"])?;
         let bps = scaled(text, |unit| {
             Some(match unit.strip_suffix("bps").unwrap_or(unit) {
                 "" => 1,
@@ -131,13 +191,26 @@ impl FromStr for Rate {
                 _ => return None,
             })
         })
-        .ok_or_else(|| "a rate is a number of bits a second, like 2500k, 4M or 0".to_owned())?;
+        .ok_or_else(|| "a rate is a number of bits a second with a unit, like 2500k or 4M, or 0".to_owned())?;
         match bps {
             0 | RATE_MIN_BPS..=RATE_MAX_BPS => Ok(Self(bps)),
             1..RATE_MIN_BPS => Err("that is too low for a picture: 2500k is 2.5 Mbit/s".to_owned()),
             _ => Err("a rate is at most 1G".to_owned()),
         }
     }
+}
+
+/// Refuses a number that lacks its unit, which could mean anything: of a few bytes nobody has ever thought. 0 needs none.
+fn check_unit(text: &str, units: &[&str]) -> Result<(), String> {
+    let number = text.trim();
+    if number.parse::<f64>().is_ok_and(|value| value != 0.0) && number.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    {
+        let written: Vec<String> = units.iter().map(|unit| format!("{number}{unit}")).collect();
+        if let Some((last, others)) = written.split_last() {
+            return Err(format!("{number} has no unit: write {} or {last}", others.join(", ")));
+        }
+    }
+    Ok(())
 }
 
 /// `NUMBER[UNIT]` as a whole number of ones, rounded down.
@@ -244,7 +317,8 @@ mod tests {
     fn sizes_are_decimal_or_binary() {
         for (text, bytes) in [
             ("0", 0),
-            ("17", 17),
+            ("17B", 17),
+            ("17 b", 17),
             ("500M", 500_000_000),
             ("1GiB", 1 << 30),
             ("1gib", 1 << 30),
@@ -253,7 +327,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Size>().map(Size::bytes), Ok(bytes), "{text}");
         }
-        for text in ["", "-1", "GiB", "1..5G", "1.G", "1.5.5", "12 parsecs", "99999999999999999999", "99999999TiB"] {
+        for text in
+            ["", "-1", "17", "GiB", "1..5G", "1.G", "1.5.5", "12 parsecs", "99999999999999999999", "99999999TiB"]
+        {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }
@@ -263,9 +339,48 @@ mod tests {
         for (text, seconds) in [("30d", 2_592_000), ("12h", 43_200), ("90 min", 5_400), ("1.5w", 907_200), ("5s", 5)] {
             assert_eq!(text.parse::<Span>().map(Span::duration), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "30", "0d", "-1d", "1 month", "d"] {
+        assert_eq!("0.5s".parse::<Span>().map(Span::duration), Ok(Duration::from_millis(500)));
+        for text in ["", "30", "0", "0d", "-1d", "1 month", "d"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_number_without_a_unit_is_answered_with_what_to_write() {
+        let size = "100".parse::<Size>().unwrap_err();
+        assert_eq!(size, "100 has no unit: write 100M, 100MiB or 100G");
+        let rate = " 2500 ".parse::<Rate>().unwrap_err();
+        assert_eq!(rate, "2500 has no unit: write 2500k or 2500M");
+        for error in [
+            "1.5".parse::<Span>().unwrap_err(),
+            segment("1.5").unwrap_err(),
+            webhook_timeout("1.5").unwrap_err(),
+            "1.5".parse::<KeyframeInterval>().unwrap_err(),
+        ] {
+            assert_eq!(error, "1.5 has no unit: write 1.5s, 1.5m, 1.5h or 1.5d");
+        }
+        assert!(max_size("100").unwrap_err().contains("no unit"));
+    }
+
+    #[test]
+    fn nothing_is_taken_only_where_it_means_something() {
+        assert_eq!("0".parse::<Size>().map(Size::bytes), Ok(0));
+        assert_eq!("0".parse::<Rate>().map(Rate::bps), Ok(0));
+        for never in ["0", "0s"] {
+            assert_eq!(never.parse::<KeyframeInterval>().map(KeyframeInterval::duration), Ok(None));
+        }
+        assert!(max_size("0").is_err() && segment("0").is_err() && webhook_timeout("0").is_err());
+    }
+
+    #[test]
+    fn files_and_keyframes_keep_their_bounds() {
+        for (text, seconds) in [("1s", 1), ("6h", 21_600), ("24h", 86_400)] {
+            assert_eq!(segment(text).map(Span::duration), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert!(segment("0.9s").is_err() && segment("25h").is_err());
+        let interval = |text: &str| text.parse::<KeyframeInterval>().map(KeyframeInterval::duration);
+        assert_eq!(interval("5s"), Ok(Some(Duration::from_secs(5))));
+        assert!(interval("0.2s").is_err() && interval("often").is_err());
     }
 
     #[test]

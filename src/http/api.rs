@@ -44,6 +44,10 @@ pub struct Broadcast {
     bitrate: u64,
     /// Whether it is being recorded.
     recording: bool,
+    /// Why it is not being recorded, where it should be: one line for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    recording_error: Option<String>,
     /// Told only where it is true: something is wrong with the encoder's settings.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
@@ -83,6 +87,7 @@ fn broadcast(live: &BroadcastSnapshot, now: OffsetDateTime) -> Broadcast {
         viewers: live.viewers,
         bitrate: live.bitrate_bps,
         recording: live.recording,
+        recording_error: live.recording_error.clone(),
         b_frames: live.b_frames,
     }
 }
@@ -152,6 +157,7 @@ mod tests {
             viewers: 2,
             bitrate_bps: 9,
             recording: true,
+            recording_error: None,
             b_frames: false,
         };
         let shown = broadcast(&live, datetime!(2026-01-01 00:01:02.9 UTC));
@@ -160,8 +166,9 @@ mod tests {
             serde_json::json!({"id": "r/u", "since": "2026-01-01T00:00:01Z",
                 "tracks": [{"kind": "video", "codec": "h264"}], "viewers": 2, "bitrate": 9, "recording": true})
         );
-        let live = BroadcastSnapshot { b_frames: true, ..live };
-        let shown = broadcast(&live, datetime!(2026-01-01 00:01:02.9 UTC));
-        assert_eq!(serde_json::to_value(shown).unwrap()["b_frames"], true);
+        let recording_error = Some("ffmpeg ended".to_owned());
+        let live = BroadcastSnapshot { b_frames: true, recording: false, recording_error, ..live };
+        let shown = serde_json::to_value(broadcast(&live, datetime!(2026-01-01 00:01:02.9 UTC))).unwrap();
+        assert_eq!((&shown["b_frames"], &shown["recording_error"]), (&true.into(), &"ffmpeg ended".into()));
     }
 }

@@ -149,6 +149,7 @@ mod tests {
             ice_servers: IceServers::default(),
             policy: PolicyCell::new(Policy::parse(rules).unwrap()),
             webhook: None,
+            recorder: None,
         };
         let state = AppState::new(config, handle, Vec::new(), stopping.clone());
         let gate = Gate::new(2, 2);

@@ -199,7 +199,7 @@ impl Stream {
         }
         self.told = notice.seq;
         let right = match notice.news {
-            News::Recording { .. } => Right::Recordings,
+            News::Recording(_) => Right::Recordings,
             News::Connected { .. } | News::Disconnected { .. } | News::Viewers { .. } => Right::Watch,
         };
         if !self.caller.permit.may(right, &notice.broadcast) {
@@ -230,7 +230,7 @@ fn name(news: &News) -> &'static str {
         News::Connected { .. } => "broadcaster-connected",
         News::Disconnected { .. } => "broadcaster-disconnected",
         News::Viewers { .. } => "viewers",
-        News::Recording { .. } => "recording",
+        News::Recording(_) => "recording",
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::access::{Permit, Policy};
     use crate::http::policy::Shown;
-    use crate::hub::io::SessionId;
+    use crate::hub::io::{FileFacts, RecordingNews, SessionId};
     use crate::signal::LeaveReason;
     use crate::signal::message::RecordingState;
     use futures_util::StreamExt;
@@ -288,6 +288,10 @@ mod tests {
         }
     }
 
+    fn recording(state: RecordingState, file: Option<String>, facts: Option<FileFacts>) -> News {
+        News::Recording(RecordingNews { state, file, error: None, facts })
+    }
+
     fn viewers(count: usize) -> News {
         News::Viewers { count }
     }
@@ -299,14 +303,15 @@ mod tests {
         line.tell(5, "r/u", News::Connected { session: SessionId(1), tracks: vec![] });
         line.tell(6, "r/u", viewers(2));
         let file = Some("r/u/20260102-030405.mp4".to_owned());
-        line.tell(7, "r/u", News::Recording { state: RecordingState::Finished, file, error: None });
+        let facts = Some(FileFacts { duration: Duration::from_millis(61_250), size_bytes: 4_096 });
+        line.tell(7, "r/u", recording(RecordingState::Finished, file, facts));
         line.tell(8, "r/u", News::Disconnected { reason: LeaveReason::Left });
         for expected in [
             "data: begin\n\n",
             "event: broadcaster-connected\nid: 5\ndata: {\"type\":\"broadcaster-connected\",\"broadcast\":\"r/u\"}\n\n",
             "event: viewers\nid: 6\ndata: {\"type\":\"viewers\",\"broadcast\":\"r/u\",\"count\":2}\n\n",
             "event: recording\nid: 7\ndata: {\"type\":\"recording\",\"broadcast\":\"r/u\",\"state\":\"finished\",\
-                \"file\":\"r/u/20260102-030405.mp4\"}\n\n",
+                \"file\":\"r/u/20260102-030405.mp4\",\"duration_s\":61.25,\"size_bytes\":4096}\n\n",
             "event: broadcaster-disconnected\nid: 8\n\
                 data: {\"type\":\"broadcaster-disconnected\",\"broadcast\":\"r/u\",\"reason\":\"left\"}\n\n",
         ] {
@@ -320,7 +325,7 @@ mod tests {
             News::Connected { session: SessionId(1), tracks: vec![] },
             News::Disconnected { reason: LeaveReason::Kicked },
             viewers(1),
-            News::Recording { state: RecordingState::Started, file: None, error: None },
+            recording(RecordingState::Started, None, None),
         ] {
             let expected = name(&news);
             let notice = Notice { seq: 1, broadcast: "r/u".parse().unwrap(), news };
@@ -332,7 +337,7 @@ mod tests {
     async fn nobody_hears_of_what_they_may_not_see() {
         let mut line = line(Some(WATCHER), 16, 0);
         line.tell(1, "other/u", viewers(1));
-        line.tell(2, "r/u", News::Recording { state: RecordingState::Started, file: None, error: None });
+        line.tell(2, "r/u", recording(RecordingState::Started, None, None));
         line.tell(3, "r/u", viewers(3));
         line.heard().await.unwrap();
         assert!(line.heard().await.unwrap().contains("\"count\":3"));

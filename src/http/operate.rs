@@ -1,7 +1,7 @@
-//! What operators ask: to end a broadcast or its recording, to remove a recording.
+//! What operators ask: to end a broadcast, to start or to stop its recording, to remove a recording.
 //!
-//! **Invariant:** nothing happens unless the caller may operate that broadcast; who may not is told nothing of it, not even
-//! whether it is there.
+//! **Invariant:** nothing happens unless the caller has the right to it for that broadcast; a caller without the right is
+//! not even told whether the broadcast exists.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -21,29 +21,49 @@ pub async fn kick(
     caller: Caller,
     Path((room, user)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    operate(&state, &caller, broadcast_of(&room, &user)?, Operation::Kick).await
+    let broadcast = broadcast_of(&room, &user)?;
+    caller.require(Right::Operate, &broadcast)?;
+    answer(state.handle().operate(broadcast, Operation::Kick).await?)
 }
 
-/// `DELETE /api/broadcasts/{room}/{user}/recording`: ends its recording, and lets it go on.
+/// `POST /api/broadcasts/{room}/{user}/recording`: starts a recording of a live broadcast.
+pub async fn start_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path((room, user)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let broadcast = broadcast_of(&room, &user)?;
+    caller.require(Right::Record, &broadcast)?;
+    let outcome = state.handle().operate(broadcast.clone(), Operation::StartRecording).await?;
+    if outcome != Err(OperationError::NoRecorder) {
+        return answer(outcome);
+    }
+    // With `--record off` the recorder starts with the first request that needs it.
+    state.start_recorder().await.map_err(|why| {
+        tracing::error!(%why, "the recorder does not start");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the recorder does not start: the server's log says why")
+    })?;
+    answer(state.handle().operate(broadcast, Operation::StartRecording).await?)
+}
+
+/// `DELETE /api/broadcasts/{room}/{user}/recording`: stops the recording of a broadcast, which goes on.
 pub async fn stop_recording(
     State(state): State<AppState>,
     caller: Caller,
     Path((room, user)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    operate(&state, &caller, broadcast_of(&room, &user)?, Operation::StopRecording).await
+    let broadcast = broadcast_of(&room, &user)?;
+    caller.require(Right::Record, &broadcast)?;
+    answer(state.handle().operate(broadcast, Operation::StopRecording).await?)
 }
 
-async fn operate(
-    state: &AppState,
-    caller: &Caller,
-    broadcast: BroadcastId,
-    operation: Operation,
-) -> Result<StatusCode, Problem> {
-    caller.require(Right::Operate, &broadcast)?;
-    let outcome = state.handle().operate(broadcast, operation).await?;
+fn answer(outcome: Result<(), OperationError>) -> Result<StatusCode, Problem> {
     outcome.map(|()| StatusCode::NO_CONTENT).map_err(|error| match error {
         OperationError::NotLive => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
-        OperationError::NotRecording => Problem::signaling(ErrorCode::BadState, error.to_string()),
+        OperationError::NotRecording
+        | OperationError::AlreadyRecording
+        | OperationError::NoRecorder
+        | OperationError::NotRecordable(_) => Problem::signaling(ErrorCode::BadState, error.to_string()),
     })
 }
 

@@ -28,7 +28,7 @@ fn guarded() -> Vec<Door> {
         ("/whep/{room}/{user}/{resource}", resource(patch(whep::patch).delete(whep::delete).get(whep::get))),
         ("/api/broadcasts", get(api::broadcasts)),
         ("/api/broadcasts/{room}/{user}", delete(operate::kick)),
-        ("/api/broadcasts/{room}/{user}/recording", delete(operate::stop_recording)),
+        ("/api/broadcasts/{room}/{user}/recording", post(operate::start_recording).delete(operate::stop_recording)),
         ("/api/recordings", get(listing::recordings)),
         ("/api/recordings/{room}/{user}/{file}", delete(operate::remove_recording)),
         ("/api/ice-servers", get(api::ice_servers)),
@@ -111,6 +111,7 @@ mod tests {
             ice_servers: IceServers::default(),
             policy: PolicyCell::default(),
             webhook: None,
+            recorder: None,
         };
         let router = router(AppState::new(config, handle, Vec::new(), stopping));
         let mut doors = BTreeMap::new();

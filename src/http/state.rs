@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -24,6 +25,9 @@ const EVENT_STREAMS_MAX: u32 = 1_000;
 /// Streams of events at a time from one IPv4 address or one IPv6 /64, loopback excepted.
 const EVENT_STREAMS_PER_ADDRESS_MAX: usize = 50;
 
+/// Starts the recorder, unless it runs already; else says in one line why it does not start.
+pub type StartRecorder = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
 /// What the doors need to know of the configuration.
 #[derive(Clone)]
 pub struct HttpConfig {
@@ -41,6 +45,8 @@ pub struct HttpConfig {
     pub policy: PolicyCell,
     /// The webhook, which is asked besides.
     pub webhook: Option<Hook>,
+    /// Starts the recorder when a request needs it; `None` where it always runs.
+    pub recorder: Option<StartRecorder>,
 }
 
 /// Shared by all request handlers. Cheap to clone.
@@ -161,6 +167,18 @@ impl AppState {
     /// The list of recordings.
     pub(super) fn catalogue(&self) -> &Catalogue {
         &self.0.catalogue
+    }
+
+    /// Sees that the recorder runs. Whatever it can record is known to the hub before this returns.
+    ///
+    /// # Errors
+    ///
+    /// One line for the log where it cannot start.
+    pub(super) async fn start_recorder(&self) -> Result<(), String> {
+        match &self.0.config.recorder {
+            Some(start) => start().await,
+            None => Ok(()),
+        }
     }
 
     /// Lets in who listens to events.

@@ -12,11 +12,11 @@ use str0m::media::Mid;
 
 use super::clock::SourceClock;
 use super::config::{BROADCAST_TICK, DEADLINE, OVERTAKEN_MAX};
-use super::io::{RecordingId, TrackInfo};
+use super::io::TrackInfo;
 use super::keyframes::KeyframeRequests;
 use super::keys::{BroadcastKey, PeerKey};
-
 use super::line::Line;
+use super::recording::Recording;
 use crate::egress::fanout::Fanout;
 use crate::egress::packet::RelayPacket;
 use crate::egress::ring::PacketRing;
@@ -200,9 +200,7 @@ pub struct Broadcast {
     /// The count last told to the publisher.
     pub viewers_told: usize,
     /// Its recording.
-    pub recording: Option<RecordingId>,
-    /// The file that is being written.
-    pub recording_file: Option<String>,
+    pub recording: Recording,
     /// When video came last.
     pub video_at: Option<Instant>,
     /// When it is brought up to date next.
@@ -225,8 +223,7 @@ impl Broadcast {
             clock: SourceClock::default(),
             viewers: BTreeSet::new(),
             viewers_told: 0,
-            recording: None,
-            recording_file: None,
+            recording: Recording::default(),
             video_at: None,
             tick_at: now + BROADCAST_TICK,
             bytes: 0,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::record_rule::RecordRule;
 use crate::rtp::codec::{Codec, CodecSet};
 use crate::rtp::ntp::WallClock;
 
@@ -28,8 +29,8 @@ pub struct HubConfig {
     pub codecs: Vec<Codec>,
     /// What broadcasters' browsers are asked to start with, in bits a second; 0 lets them feel their way.
     pub start_bitrate_bps: u64,
-    /// Whether broadcasts are recorded.
-    pub record: bool,
+    /// Which broadcasts are recorded without a request.
+    pub record: RecordRule,
     /// What the recorder can record when the hub starts.
     pub recordable: CodecSet,
     /// Caps.

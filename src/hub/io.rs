@@ -123,11 +123,12 @@ pub enum Order {
     },
     /// A session's attachment is gone: whatever it was ends. No reply.
     Close,
-    /// What can be recorded from now on; empty when the disk is full or there is no ffmpeg.
+    /// What the recorder can record from now on; empty without a usable ffmpeg. Live broadcasts that are to be recorded
+    /// begin to be.
     Recordable(CodecSet),
-    /// The recorder lost packets and needs a keyframe.
+    /// The recorder cannot go on without a keyframe: the source is asked until one comes.
     Keyframe(RecordingId),
-    /// The latest keyframe of a recorded broadcast is older than the operator wants; asked once, whoever answers.
+    /// The latest keyframe of a recording is older than the recorder likes: the source is asked once.
     KeyframeDue(RecordingId),
     /// The recorder tells how a recording fares.
     Recording {
@@ -159,16 +160,27 @@ pub struct FileFacts {
     pub size_bytes: u64,
 }
 
-/// What operators may do to a live broadcast.
+impl FileFacts {
+    /// How long it lasts, in seconds with three digits after the point.
+    #[must_use]
+    pub fn duration_s(&self) -> f64 {
+        self.duration.as_millis() as f64 / 1000.0
+    }
+}
+
+/// What a client may ask about a live broadcast, given the right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// End it, and tell its broadcaster not to begin again by itself.
     Kick,
-    /// End its recording. It is recorded again when it comes back.
+    /// Begin to record it.
+    StartRecording,
+    /// End its recording. The rule of [`HubConfig::record`](super::config::HubConfig::record) decides again when the
+    /// broadcast comes back.
     StopRecording,
 }
 
-/// Why it was not done.
+/// Why an operation was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OperationError {
     /// There is no such broadcast.
@@ -177,6 +189,15 @@ pub enum OperationError {
     /// Nothing is being recorded.
     #[error("it is not being recorded")]
     NotRecording,
+    /// The broadcast has a recording.
+    #[error("it is already being recorded")]
+    AlreadyRecording,
+    /// Nothing can be recorded at all.
+    #[error("this server has no usable ffmpeg to record with")]
+    NoRecorder,
+    /// The broadcast has a track that cannot be recorded.
+    #[error("this server's ffmpeg cannot record {0}")]
+    NotRecordable(Codec),
 }
 
 /// One stretch of a broadcast as its recorder sees it, from its first packet to its publisher's end.
@@ -242,14 +263,35 @@ pub enum News {
         count: usize,
     },
     /// What its recorder did.
-    Recording {
-        /// What happened.
-        state: RecordingState,
-        /// The file below the recordings' directory.
-        file: Option<String>,
-        /// What went wrong.
-        error: Option<String>,
-    },
+    Recording(RecordingNews),
+}
+
+/// What the recorder did with one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingNews {
+    /// What happened.
+    pub state: RecordingState,
+    /// The file below the recordings' directory.
+    pub file: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Length and size of a finished file.
+    pub facts: Option<FileFacts>,
+}
+
+impl RecordingNews {
+    /// The message by which a client hears of it.
+    #[must_use]
+    pub fn message(&self, broadcast: BroadcastId) -> ServerMessage {
+        ServerMessage::Recording {
+            broadcast,
+            state: self.state,
+            file: self.file.clone(),
+            error: self.error.clone(),
+            duration_s: self.facts.as_ref().map(FileFacts::duration_s),
+            size_bytes: self.facts.map(|facts| facts.size_bytes),
+        }
+    }
 }
 
 impl Notice {
@@ -261,9 +303,7 @@ impl Notice {
             News::Connected { .. } => ServerMessage::BroadcasterConnected { broadcast },
             News::Disconnected { reason } => ServerMessage::BroadcasterDisconnected { broadcast, reason: *reason },
             News::Viewers { count } => ServerMessage::Viewers { broadcast, count: *count },
-            News::Recording { state, file, error } => {
-                ServerMessage::Recording { broadcast, state: *state, file: file.clone(), error: error.clone() }
-            }
+            News::Recording(news) => news.message(broadcast),
         }
     }
 }
@@ -292,6 +332,8 @@ pub struct BroadcastSnapshot {
     pub bitrate_bps: u64,
     /// Whether it is being recorded.
     pub recording: bool,
+    /// Why it is not being recorded, where its recorder failed or cannot write at the moment.
+    pub recording_error: Option<String>,
     /// Whether its encoder sends B-frames, which players of WebRTC show out of order.
     pub b_frames: bool,
 }

@@ -83,7 +83,7 @@ impl Hub {
         let id = broadcast.id.clone();
         let tracks = broadcast.track_infos();
         tracing::info!(session = session.0, broadcast = %id, "live");
-        self.begin_recording(key, session, &tracks);
+        self.record_if_wanted(key);
         self.notify(id.clone(), News::Connected { session, tracks });
         for peer in self.rooms.subscribers(&id.room) {
             self.tell(peer, &id, |broadcast| ServerMessage::BroadcasterConnected { broadcast });
@@ -117,7 +117,7 @@ impl Hub {
             orphans.extend(track.fanout.drain());
         }
         self.park(orphans);
-        if let Some(recording) = broadcast.recording {
+        if let Some(recording) = broadcast.recording.id {
             self.events.push_back(Event::RecordingEnded(recording));
         }
         let id = broadcast.id;
@@ -359,6 +359,7 @@ fn list(candidates: &[String]) -> String {
 mod tests {
     use super::super::config::{HubConfig, IceRole, Limits};
     use super::super::io::{Command, Door, Order};
+    use super::super::record_rule::RecordRule;
     use super::*;
     use crate::egress::sink::{DatagramSink, Path, Traffic};
     use crate::rtp::codec::{Codec, CodecSet};
@@ -396,7 +397,7 @@ mod tests {
             ice: IceRole::Lite,
             codecs: vec![Codec::Vp8],
             start_bitrate_bps: 0,
-            record: false,
+            record: RecordRule::Off,
             recordable: CodecSet::EMPTY,
             limits: Limits::default(),
             seed: 1,

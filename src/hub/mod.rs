@@ -26,6 +26,8 @@ pub mod line;
 pub mod peer;
 pub mod peers;
 pub mod publisher;
+pub mod record_rule;
+pub mod recording;
 pub mod rooms;
 pub mod rtc;
 pub mod sessions;
@@ -55,7 +57,9 @@ use self::broadcasts::Broadcasts;
 use self::config::HubConfig;
 use self::demux::{Demux, Route};
 use self::error::Refusal;
-use self::io::{BroadcastSnapshot, Command, Event, HubMetrics, News, Notice, Order, RecordingId, SessionId, Snapshot};
+use self::io::{
+    BroadcastSnapshot, Command, Event, HubMetrics, News, Notice, Order, RecordingId, RecordingNews, SessionId, Snapshot,
+};
 use self::keys::{BroadcastKey, PeerKey, TimerOwner};
 use self::peers::Peers;
 use self::rooms::Rooms;
@@ -86,6 +90,7 @@ pub struct Hub {
     events: VecDeque<Event>,
     random: fastrand::Rng,
     recordable: CodecSet,
+    recording_paused: bool,
     recordings: BTreeMap<RecordingId, (SessionId, BroadcastId)>,
     last_recording: u64,
     last_notice: u64,
@@ -116,6 +121,7 @@ impl Hub {
             events: VecDeque::new(),
             random,
             recordable: config.recordable,
+            recording_paused: false,
             recordings: BTreeMap::new(),
             last_recording: 0,
             last_notice: 0,
@@ -224,15 +230,14 @@ impl Hub {
                 }
             }
             Order::Close => self.close_session(now, session),
-            Order::Recordable(codecs) => self.recordable = codecs,
-            Order::Keyframe(recording) | Order::KeyframeDue(recording) => self.keyframe_for_recording(now, recording),
-            Order::RecordingPaused(_) => {}
-            Order::Recording { recording, state, file, error, facts: _ } => {
-                self.tell_recording(recording, state, file, error)
+            Order::Recordable(codecs) => self.set_recordable(codecs),
+            Order::Keyframe(recording) => self.keyframe_for_recording(now, recording),
+            Order::KeyframeDue(recording) => self.keyframe_due_for_recording(now, recording),
+            Order::RecordingPaused(is_paused) => self.recording_paused = is_paused,
+            Order::Recording { recording, state, file, error, facts } => {
+                self.tell_recording(recording, RecordingNews { state, file, error, facts });
             }
-            Order::RecordingOver(recording) => {
-                self.recordings.remove(&recording);
-            }
+            Order::RecordingOver(recording) => self.end_of_recording(recording),
             Order::Shutdown => self.shutdown(now),
         }
     }
@@ -294,7 +299,8 @@ impl Hub {
                 tracks: broadcast.track_infos(),
                 viewers: broadcast.viewers.len(),
                 bitrate_bps: broadcast.bitrate_bps,
-                recording: broadcast.recording_file.is_some(),
+                recording: broadcast.recording.file.is_some(),
+                recording_error: self.recording_error(broadcast),
                 b_frames: broadcast.track(TrackKind::Video).is_some_and(|track| track.has_b_frames),
             })
             .collect();

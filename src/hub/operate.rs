@@ -1,6 +1,6 @@
-//! What operators may do to a live broadcast.
+//! What clients with the right to do so ask of a live broadcast: to end it, to begin or to end its recording.
 //!
-//! **Invariant:** who may, is asked before; what is refused here has changed nothing.
+//! **Invariant:** rights are checked before; what is refused here has changed nothing.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::signal::message::ErrorCode;
 use crate::signal::{BroadcastId, LeaveReason, ServerMessage};
 
 impl Hub {
-    /// Does what an operator asks.
+    /// Does what was asked of a broadcast.
     ///
     /// # Errors
     ///
@@ -29,10 +29,16 @@ impl Hub {
                 }
                 self.end_broadcast(now, key, LeaveReason::Kicked);
             }
+            Operation::StartRecording => {
+                self.begin_recording(key)?;
+                if let Some(broadcast) = self.broadcasts.get_mut(key) {
+                    broadcast.recording.start_by_request();
+                }
+                tracing::info!(session = session.map(|session| session.0), broadcast = %id, "recording started by request");
+            }
             Operation::StopRecording => {
-                let recording = broadcast.recording.take().ok_or(OperationError::NotRecording)?;
-                broadcast.recording_file = None;
-                tracing::info!(session = session.map(|session| session.0), broadcast = %id, "an operator ends its recording");
+                let recording = broadcast.recording.stop_by_request().ok_or(OperationError::NotRecording)?;
+                tracing::info!(session = session.map(|session| session.0), broadcast = %id, "recording stopped by request");
                 self.events.push_back(Event::RecordingEnded(recording));
             }
         }

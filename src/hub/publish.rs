@@ -58,7 +58,7 @@ impl Hub {
         }
         let answer = self.finish_answer(&offer, &answer);
         let remote_candidates = candidates(offer.sdp());
-        let recording = self.config.record && self.is_recordable(&tracks);
+        let recording = self.config.record.wants(&broadcast) && self.is_recordable(&tracks) && !self.recording_paused;
 
         let key = self.broadcasts.insert(Broadcast::new(broadcast.clone(), now));
         let role = Role::Publisher(Publisher { broadcast: key, m_lines: m_lines(offer.sdp()) });
@@ -167,6 +167,8 @@ impl Hub {
         }
         let changed = broadcast.kinds() != before;
         self.park(orphans);
+        // Without a track that stood in the way it can be recorded.
+        self.record_if_wanted(key);
         if changed {
             self.tell_tracks_changed(now, key);
         }

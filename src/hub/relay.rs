@@ -11,6 +11,7 @@ use str0m::rtp::{ExtensionValues, RtpPacket};
 use super::Hub;
 use super::broadcasts::{Place, Source, Track};
 use super::io::{Event, MediaPacket, SenderReport};
+use super::keyframes::KeyframeRequests;
 use super::keys::{BroadcastKey, PeerKey, TimerOwner};
 use super::peer::Peer;
 use super::rtc::codec_of;
@@ -47,7 +48,7 @@ impl Hub {
         if kind == TrackKind::Video {
             broadcast.video_at = Some(now);
         }
-        let recording = broadcast.recording;
+        let recording = broadcast.recording.id;
         let Some(codec) = codec_of(&source.spec) else {
             return;
         };
@@ -78,7 +79,7 @@ impl Hub {
         let begins = track.keyframe_start.observe(codec, &media.payload, media.timestamp);
         let starts = kind == TrackKind::Audio || (begins && is_newest);
         if starts && kind == TrackKind::Video {
-            track.keyframes.arrived();
+            track.keyframes.arrived(now);
         }
         if !track.has_b_frames && begins_b_frame(codec, &media.payload) {
             track.has_b_frames = true;
@@ -179,6 +180,20 @@ impl Hub {
 
     /// Sends the publisher a PLI if one is wanted and may be sent, and sees to the next.
     pub(super) fn request_keyframe(&mut self, now: Instant, key: BroadcastKey) {
+        self.request_keyframe_if(now, key, KeyframeRequests::take);
+    }
+
+    /// Sends the publisher one PLI, unless it was sent one or sent a keyframe of late.
+    pub(super) fn suggest_keyframe(&mut self, now: Instant, key: BroadcastKey) {
+        self.request_keyframe_if(now, key, KeyframeRequests::take_suggestion);
+    }
+
+    fn request_keyframe_if(
+        &mut self,
+        now: Instant,
+        key: BroadcastKey,
+        take: fn(&mut KeyframeRequests, Instant) -> bool,
+    ) {
         let Some(broadcast) = self.broadcasts.get_mut(key) else {
             return;
         };
@@ -187,7 +202,7 @@ impl Hub {
             return;
         };
         if let (Some(source), Some(publisher)) = (track.source, publisher)
-            && track.keyframes.take(now)
+            && take(&mut track.keyframes, now)
         {
             let sent = self.peers.get_mut(publisher).map(|peer| {
                 peer.guard(|rtc| {

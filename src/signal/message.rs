@@ -282,6 +282,12 @@ pub enum ServerMessage {
         /// What went wrong.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+        /// How long a finished file lasts, in seconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        duration_s: Option<f64>,
+        /// The size of a finished file.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size_bytes: Option<u64>,
     },
     /// The reply to `unregister`.
     Unregistered,
@@ -619,20 +625,26 @@ mod tests {
         }
         let viewers = ServerMessage::Viewers { broadcast: broadcast.clone(), count: 2 };
         assert_eq!(written(viewers), json!({"type": "viewers", "broadcast": "r/u", "count": 2}));
-        for (state, name, error) in [
-            (RecordingState::Started, "started", None),
-            (RecordingState::Finished, "finished", None),
-            (RecordingState::Failed, "failed", Some("disk full")),
+        for (state, name, error, facts) in [
+            (RecordingState::Started, "started", None, None),
+            (RecordingState::Finished, "finished", None, Some((61.25, 4_096))),
+            (RecordingState::Failed, "failed", Some("disk full"), None),
         ] {
             let message = ServerMessage::Recording {
                 broadcast: broadcast.clone(),
                 state,
                 file: Some("r/u/x.mp4".into()),
                 error: error.map(str::to_owned),
+                duration_s: facts.map(|(duration_s, _)| duration_s),
+                size_bytes: facts.map(|(_, size_bytes)| size_bytes),
             };
             let mut expected = json!({"type": "recording", "broadcast": "r/u", "state": name, "file": "r/u/x.mp4"});
             if let Some(error) = error {
                 expected["error"] = json!(error);
+            }
+            if let Some((duration_s, size_bytes)) = facts {
+                expected["duration_s"] = json!(duration_s);
+                expected["size_bytes"] = json!(size_bytes);
             }
             assert_eq!(written(message), expected);
         }

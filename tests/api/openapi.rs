@@ -139,7 +139,9 @@ async fn server() -> Server {
     scratch.write("media/r/u/20260102-030406-2.part.mp4", "0123456789");
     let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
     let ice = ["--stun", "stun:127.0.0.1", "--turn", "turn:127.0.0.1?transport=udp", "--auth", "auth.toml"];
-    Server::start_with(scratch, &[&args[..], &ice].concat(), &[("ONAIR_TURN_SECRET", "turn-secret-0123")]).await
+    let ffmpeg = ["--ffmpeg", "nowhere/ffmpeg"];
+    Server::start_with(scratch, &[&args[..], &ice, &ffmpeg].concat(), &[("ONAIR_TURN_SECRET", "turn-secret-0123")])
+        .await
 }
 
 /// Each change of `value` that a description which means something forbids.
@@ -179,7 +181,7 @@ fn mutants_of_member(member: &Value) -> Vec<(String, Value)> {
 }
 
 /// What may be left out, by the documents.
-const OPTIONAL: [&str; 4] = ["no b_frames", "no code", "no username", "no credential"];
+const OPTIONAL: [&str; 5] = ["no b_frames", "no recording_error", "no code", "no username", "no credential"];
 
 #[tokio::test]
 async fn what_is_answered_is_what_is_described_and_nothing_else() {
@@ -231,6 +233,12 @@ async fn what_is_answered_is_what_is_described_and_nothing_else() {
         description.faults("Broadcast", &live).is_empty()
     };
     assert!(with_b_frames(json!(true)) && !with_b_frames(json!("yes")));
+    let with_error = |error: Value| {
+        let mut live = live.json()[0].clone();
+        live["recording_error"] = error;
+        description.faults("Broadcast", &live).is_empty()
+    };
+    assert!(with_error(json!("the disk is full")) && !with_error(json!(7)) && !with_error(Value::Null));
     server.stop().await;
 }
 
@@ -293,6 +301,12 @@ async fn each_door_answers_with_what_is_described_for_it() {
             b"",
             204,
         ),
+        // Its ffmpeg is nowhere.
+        ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/u/recording", &[OPERATOR], b"", 409),
+        ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/u/recording", &[elsewhere], b"", 403),
+        ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/u/recording", &[], b"", 401),
+        ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/v/recording", &[OPERATOR], b"", 404),
+        ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/-/recording", &[OPERATOR], b"", 400),
         ("DELETE /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/u/recording", &[OPERATOR], b"", 409),
         ("DELETE /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/v/recording", &[OPERATOR], b"", 404),
         ("DELETE /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/-/recording", &[OPERATOR], b"", 400),

@@ -79,3 +79,39 @@ async fn a_recording_is_removed_and_nothing_else_is() {
     assert_eq!(server.get("/api/recordings").await.json(), json!([]));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_recording_is_started_stopped_and_started_again_on_request() {
+    const RECORDING: &str = "/api/broadcasts/r/u/recording";
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "stage/*", "--record-min-free", "0"];
+    let server = Server::start_with(Scratch::new(), &args, &[]).await;
+    let post = || server.request("POST", RECORDING, &[], b"");
+    post().await.problem(404);
+    let mut encoder = wire::live(&server, 1, "r/u").await;
+    let mut listener = Listener::connect(&server, "").await;
+    listener.told().await;
+    assert_eq!(delete(&server, RECORDING).await.problem(409).as_deref(), Some("bad-state"));
+    let mut files = Vec::new();
+    for _ in 0..2 {
+        let started = post().await;
+        assert_eq!((started.status, started.body.len()), (204, 0), "{started:?}");
+        let refused = post().await;
+        assert_eq!(refused.problem(409).as_deref(), Some("bad-state"));
+        assert!(refused.text().contains("already being recorded"), "{refused:?}");
+        let file = loop {
+            let mut wires = [&mut encoder];
+            let told = tokio::select! {
+                told = listener.told() => told.1,
+                () = until("it is told", &mut wires, |_| false) => unreachable!(),
+            };
+            if told["state"] == "started" {
+                break told["file"].clone();
+            }
+        };
+        files.push(file);
+        assert_eq!(delete(&server, RECORDING).await.status, 204);
+        assert_eq!(delete(&server, RECORDING).await.problem(409).as_deref(), Some("bad-state"));
+    }
+    assert_ne!(files[0], files[1], "each is a file of its own");
+    server.stop().await;
+}

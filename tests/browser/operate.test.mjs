@@ -1,6 +1,9 @@
 // What an operator does with a program: ending a recording, ending a broadcast, removing a file; and a page that listens.
 
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Broadcaster } from './support/broadcaster.mjs';
 import { decode, files, isRunning, probe } from './support/recording.mjs';
 import { scenario } from './support/scenario.mjs';
@@ -66,3 +69,75 @@ scenario('a recording is ended and removed while the broadcast goes on; the broa
   await viewer.waitWaiting();
   assert.equal(await remove('/api/broadcasts/lobby/ada'), 404, 'it did not come back by itself');
 });
+
+const AUTH = `
+[[token]]
+token = "camera-0123456789ab"
+can = ["publish", "watch", "recordings"]
+[[token]]
+token = "operator-0123456789"
+can = ["watch", "operate"]
+`;
+
+scenario('a broadcaster starts and stops the recording on the page, as often as wanted', async (stage) => {
+  const server = await stage.serve('--record', 'stage/*');
+  const broadcaster = new Broadcaster(await stage.tab('broadcaster'), 'lobby', 'ada');
+  const { tab } = broadcaster;
+  await broadcaster.open({ codec: 'H264', quality: '480' });
+  assert.equal(await tab.text('record'), null, 'nothing to record yet');
+  await broadcaster.start();
+  await broadcaster.waitRecording('off');
+  await tab.waitText('recording-words', /not recorded/);
+  const recorded = [];
+  for (let round = 0; round < 2; round += 1) {
+    await tab.waitText('record', /^Record$/);
+    await tab.click('record');
+    const { recording } = await broadcaster.waitRecording('started');
+    recorded.push(recording.file);
+    await tab.waitText('recording', /^Recording$/);
+    await tab.waitText('recording-words', /^Recording to \d{8}-\d{6}(-\d+)?\.(part\.)?mp4$/);
+    const before = (await broadcaster.sent()).video.framesSent;
+    await until('something is recorded', async () => (await broadcaster.sent()).video.framesSent > before + 60);
+    await tab.waitText('record', /^Stop recording$/);
+    await tab.click('record');
+    await broadcaster.waitRecording('finished');
+    await tab.waitText('recording-words', /^Recorded: \d{8}-\d{6}(-\d+)?\.mp4/);
+  }
+  assert.notEqual(recorded[0], recorded[1]);
+  assert.equal((await files(server.recordings)).length, 2);
+  assert.equal((await broadcaster.tab.session('publisher')).state, 'connected', 'the broadcast goes on');
+  await tab.waitText('publish-state', /^On air$/);
+});
+
+scenario('who may not record is told so in plain words, and an operator records from the list', async (stage) => {
+  const directory = await mkdtemp(join(tmpdir(), 'onair-browser-auth-'));
+  try {
+    await writeFile(join(directory, 'auth.toml'), AUTH);
+    await stage.serve('--record', 'stage/*', '--auth', join(directory, 'auth.toml'));
+    await recordWithTokens(stage);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+async function recordWithTokens(stage) {
+  const camera = new Broadcaster(await stage.tab('broadcaster'), 'lobby', 'ada');
+  camera.tab.expectErrors(/status of 403/);
+  await camera.tab.open('/publish?token=camera-0123456789ab&room=lobby&user=ada&codec=H264&quality=480');
+  await camera.start();
+  await camera.tab.click('record');
+  await camera.tab.waitText('recording-problem', /Your token does not allow you to start a recording/);
+  await camera.tab.waitText('publish-state', /^On air$/);
+  await camera.tab.waitText('record', /^Record$/);
+
+  const operator = await stage.tab('viewer');
+  await operator.open('/?token=operator-0123456789');
+  await operator.waitText('record-broadcast', /^Record$/);
+  await operator.click('record-broadcast');
+  await camera.waitRecording('started');
+  await camera.tab.waitText('record', /^Stop recording$/);
+  await operator.waitText('record-broadcast', /^Stop recording$/);
+  await operator.click('record-broadcast');
+  await camera.waitRecording('finished');
+  await camera.tab.waitText('record', /^Record$/);
+}

@@ -75,7 +75,7 @@ scenario('by keyboard: every main control is reached with Tab and seen, Enter st
   await tab.page.focus('[data-testid="user"]');
   await tab.page.keyboard.press('Enter');
   await new Broadcaster(tab, 'lobby', 'ada').onAir();
-  assertReached(await tabThrough(tab), ['stop', 'mute-mic', 'hide-picture', 'watch-link', 'copy-link'], 'publish, on air');
+  assertReached(await tabThrough(tab), ['stop', 'mute-mic', 'hide-picture', 'record', 'watch-link', 'copy-link'], 'publish, on air');
 
   const viewer = new Viewer(await stage.tab('viewer'));
   await viewer.open('lobby', 'ada');
@@ -115,6 +115,45 @@ scenario('on a phone: no route is wider than the screen, with and without media'
   await assertFits(phone.tab, 'recordings');
   await phone.tab.open('/nothing/here');
   await assertFits(phone.tab, 'missing');
+});
+
+scenario('many recordings come in pages, and a link to an old one finds it', async (stage) => {
+  await stage.serve('--record', 'off');
+  const tab = await stage.tab('viewer');
+  // A server with 120 recordings.
+  await tab.page.evaluateOnNewDocument(() => {
+    const plain = window.fetch;
+    const two = (number) => String(number).padStart(2, '0');
+    const all = Array.from({ length: 120 }, (_, index) => {
+      const at = `${two(20 - Math.floor(index / 60))}${two(59 - (index % 60))}`;
+      return { path: `lobby/ada/20260131-${at}00.mp4`, broadcast: 'lobby/ada', started: `2026-01-31T${at.slice(0, 2)}:${at.slice(2)}:00Z`, duration_s: 61.5, size_bytes: 4096 };
+    });
+    window.asked = [];
+    window.fetch = async (path, options) => {
+      if (!String(path).startsWith('/api/recordings?')) return plain(path, options);
+      window.asked.push(path);
+      const query = new URLSearchParams(String(path).split('?')[1]);
+      const [from, limit] = [Number(query.get('before') ?? 0), Number(query.get('limit'))];
+      const link = from + limit < all.length ? { link: `</api/recordings?limit=${limit}&before=${from + limit}>; rel="next"` } : {};
+      return new Response(JSON.stringify(all.slice(from, from + limit)), { headers: { 'content-type': 'application/json', ...link } });
+    };
+  });
+  const rows = (count) => until(`${count} are shown`, async () => (await tab.page.$$('[data-testid="recording"]')).length === count);
+  await tab.open('/recordings');
+  await rows(50);
+  for (const count of [100, 120]) {
+    await tab.click('more-recordings');
+    await rows(count);
+  }
+  await tab.waitText('more-recordings', null);
+  assert.equal(await tab.page.evaluate(() => new Set([...document.querySelectorAll('[data-testid="recording"]')].map(({ dataset }) => dataset.path)).size), 120);
+
+  tab.expectErrors(/404/);
+  const oldest = 'lobby/ada/20260131-190000.mp4';
+  await tab.open(`/recordings?play=${encodeURIComponent(oldest)}`);
+  await rows(50);
+  await until('the player has it', () => tab.page.$eval('[data-testid="player"]', (video, path) => video.getAttribute('src').endsWith(path), oldest));
+  assert.ok((await tab.page.evaluate(() => window.asked)).some((path) => /room=lobby&user=ada&limit=1000/.test(path)));
 });
 
 scenario('a refused camera is explained, and nothing goes on air', async (stage) => {

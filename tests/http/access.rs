@@ -28,6 +28,11 @@ can = ["publish"]
 rooms = ["stage"]
 
 [[token]]
+token = "recorder-0123456789"
+can = ["publish", "record"]
+rooms = ["stage"]
+
+[[token]]
 token = "watcher-0123456789"
 can = ["watch"]
 rooms = ["stage"]
@@ -103,6 +108,8 @@ struct Row {
     watch: bool,
     watch_all: bool,
     recordings: bool,
+    /// Which operators may, too.
+    record: bool,
     operate: bool,
     /// It may do something, though not here.
     elsewhere: bool,
@@ -130,10 +137,11 @@ fn table() -> Vec<Row> {
     vec![
         Row::default(),
         Row { publish: true, ..row("publisher-0123456789") },
+        Row { publish: true, record: true, ..row("recorder-0123456789") },
         Row { watch: true, watch_all: true, ..row("watcher-0123456789") },
         Row { watch: true, ..row("some-watcher-0123456789") },
         Row { recordings: true, ..row("archivist-0123456789") },
-        Row { operate: true, ..row("operator-0123456789") },
+        Row { record: true, operate: true, ..row("operator-0123456789") },
         Row { elsewhere: true, ..row("elsewhere-0123456789") },
         unknown(UNKNOWN),
         // JSON Web Tokens that are right.
@@ -141,7 +149,8 @@ fn table() -> Vec<Row> {
         Row { watch: true, watch_all: true, ..row(signed.clone()) },
         Row { watch: true, ..row(jwt(by_secret(), json!({"can": "watch", "user": ["a*", "b"]}), hs256)) },
         Row { recordings: true, ..row(jwt(by_secret(), json!({"can": ["recordings"]}), hs256)) },
-        Row { operate: true, ..row(jwt(by_secret(), json!({"can": "operate", "room": "*"}), hs256)) },
+        Row { record: true, ..row(jwt(by_secret(), json!({"can": "record"}), hs256)) },
+        Row { record: true, operate: true, ..row(jwt(by_secret(), json!({"can": "operate", "room": "*"}), hs256)) },
         Row { elsewhere: true, ..row(jwt(by_secret(), json!({"can": ["watch", "publish"], "room": "other"}), hs256)) },
         Row { watch: true, watch_all: true, ..row(jwt(by_key(), watch_us(), eddsa)) },
         // Those that are not.
@@ -232,13 +241,14 @@ async fn each_token_opens_the_doors_it_is_for_and_no_other() {
             }
             let metrics = ask(&server, "GET", "/metrics", row, in_query, "").await;
             assert_eq!(metrics.status, if row.operate { 200 } else { refused(row) }, "{token:?}");
-            for path in [
-                "/api/broadcasts/stage/ada",
-                "/api/broadcasts/stage/ada/recording",
-                "/api/recordings/stage/ada/20260102-030406.mp4",
+            for (method, path, may) in [
+                ("DELETE", "/api/broadcasts/stage/ada", row.operate),
+                ("POST", "/api/broadcasts/stage/ada/recording", row.record),
+                ("DELETE", "/api/broadcasts/stage/ada/recording", row.record),
+                ("DELETE", "/api/recordings/stage/ada/20260102-030406.mp4", row.operate),
             ] {
-                let done = ask(&server, "DELETE", path, row, in_query, "").await;
-                assert_eq!(done.status, if row.operate { 404 } else { refused(row) }, "{token:?} {path}: {done:?}");
+                let done = ask(&server, method, path, row, in_query, "").await;
+                assert_eq!(done.status, if may { 404 } else { refused(row) }, "{token:?} {method} {path}: {done:?}");
             }
             if !row.operate {
                 let there = ask(&server, "DELETE", "/api/recordings/stage/ada/20260102-030405.mp4", row, in_query, "");

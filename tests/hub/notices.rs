@@ -1,6 +1,7 @@
 //! What whoever watches the server is told: nothing less than what befalls broadcasts, and nothing more often.
 
-use onair::hub::io::{Command, News, Notice, Order, SessionId};
+use onair::hub::io::{Command, News, Notice, Order, RecordingNews, SessionId};
+use onair::hub::record_rule::RecordRule;
 use onair::rtp::codec::Codec;
 use onair::signal::ServerMessage;
 use onair::signal::message::RecordingState;
@@ -9,7 +10,7 @@ use crate::simulation::{ClientId, Program, Simulation, ms, secs, with_seeds};
 
 fn recording_hub(seed: u64) -> Simulation {
     Simulation::with(seed, |config| {
-        config.record = true;
+        config.record = RecordRule::All;
         config.recordable = [Codec::Opus, Codec::Vp8].into_iter().collect();
     })
 }
@@ -20,7 +21,9 @@ fn told(sim: &Simulation) -> Vec<String> {
             News::Connected { tracks, .. } => format!("connected, {} tracks", tracks.len()),
             News::Disconnected { reason } => format!("{reason:?}").to_lowercase(),
             News::Viewers { count } => format!("{count} viewers"),
-            News::Recording { state, error, .. } => format!("recording {state:?} {error:?}").to_lowercase(),
+            News::Recording(RecordingNews { state, error, .. }) => {
+                format!("recording {state:?} {error:?}").to_lowercase()
+            }
         };
         format!("{}: {news}", notice.broadcast)
     };

@@ -17,6 +17,7 @@ use onair::egress::sink::Path;
 use onair::hub::Hub;
 use onair::hub::config::{HubConfig, IceRole, Limits};
 use onair::hub::io::{Command, Door, Event, Notice, Order, RecordingId, SessionId};
+use onair::hub::record_rule::RecordRule;
 use onair::rtp::codec::{Codec, CodecSet, TrackKind};
 use onair::rtp::ntp::WallClock;
 use onair::signal::{BroadcastId, ErrorCode, ServerMessage};
@@ -173,7 +174,7 @@ impl Simulation {
             ice: IceRole::Lite,
             codecs: vec![Codec::H264, Codec::Vp9, Codec::Vp8, Codec::Av1, Codec::H265],
             start_bitrate_bps: 2_500_000,
-            record: false,
+            record: RecordRule::Off,
             recordable: CodecSet::EMPTY,
             limits: Limits::default(),
             seed,

@@ -5,6 +5,8 @@ import { icon } from '../icons.js';
 import { liveBroadcasts, recordings, poll } from '../api.js';
 import { defaultRoom, isName, NAME_RULE, watchHref } from '../names.js';
 import * as format from '../format.js';
+import { token } from '../token.js';
+import { recordButton } from './recordbutton.js';
 import { recordingRow } from './recordings.js';
 import { foldedTokenForm } from './tokenform.js';
 
@@ -25,11 +27,11 @@ export function homeView(root) {
     foldedTokenForm());
   let before = '';
   return poll(async (signal) => {
-    const [liveAnswer, recordedAnswer] = await Promise.allSettled([liveBroadcasts(signal), recordings(signal)]);
+    const [liveAnswer, recordedAnswer] = await Promise.allSettled([liveBroadcasts(signal), recordings({ limit: RECENT }, signal)]);
     // One of the lists is better than none.
     if (liveAnswer.status === 'rejected' && recordedAnswer.status === 'rejected') throw liveAnswer.reason;
     const broadcasts = liveAnswer.value;
-    const recorded = recordedAnswer.value?.slice(0, RECENT);
+    const recorded = recordedAnswer.value?.items.slice(0, RECENT);
     trouble.hidden = true;
     const now = JSON.stringify([broadcasts, recorded, new Date().getMinutes()]);
     if (now === before) return; // nothing changed: focus and selection stay where they are
@@ -92,7 +94,9 @@ function liveCard(broadcast) {
     h('span', { class: 'facts' },
       [format.plural(broadcast.viewers ?? 0, 'viewer'), format.bitrate(broadcast.bitrate ?? NaN), codecs,
         kinds.has('video') ? null : 'sound only', `on for ${format.age(broadcast.since)}`]
-        .filter(Boolean).map((fact) => h('span', {}, fact)))));
+        .filter(Boolean).map((fact) => h('span', {}, fact))),
+    broadcast.recording_error ? h('span', { class: 'live-card-note', 'data-testid': 'recording-error' }, `Not recorded: ${broadcast.recording_error}`) : null),
+  token() ? recordButton(broadcast) : null);
 }
 
 function groupByRoom(broadcasts) {

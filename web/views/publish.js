@@ -8,6 +8,7 @@ import { insecureContext } from '../problems.js';
 import { watchHref } from '../names.js';
 import { plural } from '../format.js';
 import { PublishForm } from './publishform.js';
+import { RecordingLine } from './recordingline.js';
 import { StatsPanel } from './statspanel.js';
 import { LogPanel } from './logpanel.js';
 import { announceState, chip, problemPanel, statusOf } from './status.js';
@@ -50,6 +51,7 @@ class PublishView {
   #stop = h('button', { type: 'button', class: 'button danger', 'data-testid': 'stop', onclick: () => studio.stop() }, icon('stop'), 'Stop');
   #mute = h('button', { type: 'button', class: 'button', 'data-testid': 'mute-mic', onclick: () => studio.setMuted(!studio.muted) });
   #hide = h('button', { type: 'button', class: 'button', 'data-testid': 'hide-picture', onclick: () => studio.setHidden(!studio.hidden) });
+  #recordingLine = new RecordingLine();
   #share = h('div', { class: 'share', hidden: true });
   #stats = new StatsPanel('broadcaster');
   #log = new LogPanel();
@@ -71,7 +73,7 @@ class PublishView {
           h('div', { class: 'stage' }, this.#preview, this.#placeholder,
             h('div', { class: 'stage-chips' }, this.#state.element, this.#recording.element, this.#viewers.element)),
           h('div', { class: 'toolbar' }, this.#start, this.#stop, this.#mute, this.#hide, this.#videoCheck.element),
-          this.#problem.element, this.#share),
+          this.#recordingLine.element, this.#problem.element, this.#share),
         this.#form.element,
         h('div', { class: 'studio-below' }, this.#stats.element, this.#log.element)));
   }
@@ -143,6 +145,7 @@ class PublishView {
     const [text, tone] = RECORDING_CHIPS[recording?.state] ?? ['', 'quiet'];
     this.#recording.set(live ? text : '', tone);
     this.#recording.element.title = recording?.error ?? recording?.file ?? '';
+    this.#recordingLine.show(live ? publisher : null);
     const connected = live && publisher.state === 'connected';
     this.#videoCheck.set(...(connected ? VIDEO_CHECK_CHIPS[publisher.videoCheck] : ['', 'quiet']));
     if (navigator.mediaDevices?.getUserMedia) this.#problem.set(studio.problem ?? publisher?.problem ?? null);

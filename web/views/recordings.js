@@ -2,42 +2,72 @@
 
 import { h, fill } from '../dom.js';
 import { icon } from '../icons.js';
-import { recordings, poll } from '../api.js';
+import { firstRecordings, recordings, poll } from '../api.js';
 import * as format from '../format.js';
 import { foldedTokenForm } from './tokenform.js';
 
 const EVERY_MS = 4000;
+/** Recordings of one page, and the most that the server gives at once. */
+const PAGE = 50;
+const PAGE_MAX = 1000;
 
 export function recordingsView(root, route) {
   const playing = route.query.get('play');
   const player = h('div', {});
   const list = h('div', { 'data-testid': 'recordings' }, h('p', { class: 'empty' }, 'Looking…'));
+  const more = h('button', { type: 'button', class: 'button', 'data-testid': 'more-recordings', onclick: () => showMore() }, 'Show more');
+  const moreLine = h('div', { class: 'show-more', hidden: true }, more);
   const trouble = h('p', { class: 'problem', role: 'status', hidden: true });
-  fill(root, h('h1', {}, 'Recordings'), trouble, player, list, foldedTokenForm());
+  fill(root, h('h1', {}, 'Recordings'), trouble, player, h('div', {}, list, moreLine), foldedTokenForm());
   let before = '';
   let shown = false;
-  const stop = poll(async (signal) => {
-    const all = await recordings(signal);
+  let pages = 1;
+  let stop = watch();
+
+  function watch() {
+    return poll(load, EVERY_MS, (error) => {
+      more.disabled = false;
+      trouble.hidden = false;
+      fill(trouble, error.unauthorized ? 'The server does not know this token: enter another one, or forget it.' : `The server does not answer (${error.message}). This page keeps asking.`);
+    });
+  }
+
+  async function load(signal) {
+    const { items: all, next } = await firstRecordings(pages, { limit: PAGE }, signal);
     trouble.hidden = true;
     if (playing && !shown) {
-      const recording = findRecording(all, playing);
+      const recording = findRecording(all, playing) ?? (next ? await olderRecording(playing, signal) : undefined);
       shown = recording !== undefined;
       fill(player, shown ? recordingPlayer(recording, () => { shown = false; }) : h('p', { class: 'problem', role: 'status' }, 'This recording is not there. If it was stopped a moment ago, it appears here as soon as it is complete.'));
     }
+    moreLine.hidden = next === null;
+    more.disabled = false;
     const now = JSON.stringify(all);
     if (now === before) return;
     before = now;
     fill(list, all.length
       ? h('ul', { class: 'rows' }, all.map((recording) => recordingRow(recording, recording.path === playing)))
       : h('p', { class: 'empty' }, 'Nothing was recorded yet. Broadcasts are recorded as they run, and appear here.'));
-  }, EVERY_MS, (error) => {
-    trouble.hidden = false;
-    fill(trouble, error.unauthorized ? 'The server does not know this token: enter another one, or forget it.' : `The server does not answer (${error.message}). This page keeps asking.`);
-  });
+  }
+
+  function showMore() {
+    pages += 1;
+    more.disabled = true;
+    stop();
+    stop = watch();
+  }
+
   return () => {
     stop();
     player.querySelector('video')?.pause();
   };
+}
+
+// A link may lead to a recording that stands on none of the pages shown.
+async function olderRecording(path, signal) {
+  const [room, user] = path.split('/');
+  const { items } = await recordings({ room, user, limit: PAGE_MAX }, signal);
+  return findRecording(items, path);
 }
 
 /** One line of a list of recordings, here and on the home page. */

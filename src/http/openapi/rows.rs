@@ -131,9 +131,17 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        method: POST,
+        path: "/api/broadcasts/{room}/{user}/recording",
+        summary: "Starts a recording of a live broadcast; takes the right to record or operate it",
+        answers: &[answer(204, "It is recorded from now on; the file begins with the next keyframe", Nothing)],
+        errors: &[400, 403, 404, 409, 503],
+        ..PLAIN
+    },
+    Row {
         method: DELETE,
         path: "/api/broadcasts/{room}/{user}/recording",
-        summary: "Ends a broadcast's recording and lets it go on; takes the right to operate it",
+        summary: "Stops a broadcast's recording and lets it go on; takes the right to record or operate it",
         answers: &[answer(204, "Its recording has ended; the file is finished in a moment", Nothing)],
         errors: &[400, 403, 404, 409, 503],
         ..PLAIN

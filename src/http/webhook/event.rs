@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::question::timestamp;
-use crate::hub::io::{News, Notice};
+use crate::hub::io::{FileFacts, News, Notice, RecordingNews};
 use crate::rtp::codec::{Codec, TrackKind};
 use crate::signal::message::{LeaveReason, RecordingState};
 
@@ -25,9 +25,20 @@ pub struct Event<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Details<'a> {
-    Started { tracks: Vec<Track> },
-    Ended { reason: LeaveReason },
-    Recording { file: Option<&'a str>, error: Option<&'a str> },
+    Started {
+        tracks: Vec<Track>,
+    },
+    Ended {
+        reason: LeaveReason,
+    },
+    Recording {
+        file: Option<&'a str>,
+        error: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        duration_s: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size_bytes: Option<u64>,
+    },
 }
 
 #[derive(Serialize)]
@@ -46,13 +57,16 @@ impl<'a> Event<'a> {
                 ("broadcast-started", Details::Started { tracks })
             }
             News::Disconnected { reason } => ("broadcast-ended", Details::Ended { reason: *reason }),
-            News::Recording { state, file, error } => {
+            News::Recording(RecordingNews { state, file, error, facts }) => {
                 let kind = match state {
                     RecordingState::Started => "recording-started",
                     RecordingState::Finished => "recording-finished",
                     RecordingState::Failed => "recording-failed",
                 };
-                (kind, Details::Recording { file: file.as_deref(), error: error.as_deref() })
+                let duration_s = facts.as_ref().map(FileFacts::duration_s);
+                let size_bytes = facts.map(|facts| facts.size_bytes);
+                let (file, error) = (file.as_deref(), error.as_deref());
+                (kind, Details::Recording { file, error, duration_s, size_bytes })
             }
             // Numbers that change each second are what metrics and the event stream are for.
             News::Viewers { .. } => return None,
@@ -64,6 +78,8 @@ impl<'a> Event<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use serde_json::{Value, json};
 
@@ -75,6 +91,10 @@ mod tests {
         let timestamp = event.as_object_mut().unwrap().remove("timestamp").unwrap();
         assert!(timestamp.as_str().is_some_and(|text| text.ends_with('Z')), "{timestamp}");
         Some(event)
+    }
+
+    fn recording(state: RecordingState, file: Option<String>, error: Option<String>, facts: Option<FileFacts>) -> News {
+        News::Recording(RecordingNews { state, file, error, facts })
     }
 
     #[test]
@@ -90,14 +110,15 @@ mod tests {
             Some(json!({"type": "broadcast-ended", "room": "lab", "user": "ada", "reason": "timeout"}))
         );
         let file = Some("lab/ada/x.mp4".to_owned());
+        let facts = Some(FileFacts { duration: Duration::from_millis(3_500), size_bytes: 4_096 });
         assert_eq!(
-            told(News::Recording { state: RecordingState::Finished, file, error: None }),
+            told(recording(RecordingState::Finished, file, None, facts)),
             Some(json!({"type": "recording-finished", "room": "lab", "user": "ada", "file": "lab/ada/x.mp4",
-                "error": null}))
+                "error": null, "duration_s": 3.5, "size_bytes": 4_096}))
         );
         let error = Some("the disk is full".to_owned());
         assert_eq!(
-            told(News::Recording { state: RecordingState::Failed, file: None, error }),
+            told(recording(RecordingState::Failed, None, error, None)),
             Some(json!({"type": "recording-failed", "room": "lab", "user": "ada", "file": null,
                 "error": "the disk is full"}))
         );

@@ -1,0 +1,141 @@
+//! The recorder within the server: from the start, or, with `--record off`, from the first request for a recording on.
+//!
+//! **Invariant:** a server that records nothing takes no directory and looks for no ffmpeg.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+
+use super::samples::{recorder_samples, removed_sample};
+use crate::config::{Config, RecordAudio, Size, Span};
+use crate::handle::{HubHandle, NewRecording};
+use crate::http::metrics::Sample;
+use crate::hub::record_rule::RecordRule;
+use crate::record::{
+    AudioFormat, Growing, RecordError, Recorder, RecorderConfig, RecorderMetrics, Retention, RetentionTask,
+};
+
+/// Recordings that may wait between the hub and a recorder that was started late.
+const FORWARDED_MAX: usize = 64;
+
+type Meter = Arc<dyn Fn() -> RecorderMetrics + Send + Sync>;
+
+/// The recorder, once it runs.
+pub struct Recording {
+    config: RecorderConfig,
+    handle: HubHandle,
+    running: AsyncMutex<Option<Recorder>>,
+    /// What the hub announces, until a recorder takes it.
+    announced: Mutex<Option<mpsc::Receiver<NewRecording>>>,
+    meter: Mutex<Option<Meter>>,
+    /// Of the retention that runs without a recorder.
+    retention_meter: Option<Meter>,
+}
+
+impl Recording {
+    /// Starts the recorder where broadcasts are recorded by a rule; else only what keeps to the retention.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`]
+    pub async fn start(
+        config: &Config,
+        growing: Growing,
+        handle: HubHandle,
+        announced: mpsc::Receiver<NewRecording>,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<Arc<Self>, RecordError> {
+        let recorder_config = recorder_config(config, growing.clone());
+        let mut recording = Self {
+            config: recorder_config,
+            handle,
+            running: AsyncMutex::new(None),
+            announced: Mutex::new(None),
+            meter: Mutex::new(None),
+            retention_meter: None,
+        };
+        if config.record == RecordRule::Off {
+            let retention = recording.config.retention;
+            if !retention.is_endless() {
+                let task = RetentionTask::new(recording.config.dir.clone(), retention, growing);
+                recording.retention_meter = Some(Arc::new(task.meter()));
+                task.start(stopping);
+            }
+            recording.announced = Mutex::new(Some(announced));
+            return Ok(Arc::new(recording));
+        }
+        let recorder = Recorder::start(recording.config.clone(), recording.handle.clone(), announced).await?;
+        recording.meter = Mutex::new(Some(Arc::new(recorder.meter())));
+        recording.running = AsyncMutex::new(Some(recorder));
+        Ok(Arc::new(recording))
+    }
+
+    /// Sees that the recorder runs: what it can record is known to the hub before this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`]; it is tried again the next time.
+    pub async fn ensure(&self) -> Result<(), RecordError> {
+        let mut running = self.running.lock().await;
+        if running.is_some() {
+            return Ok(());
+        }
+        let (forwarded, taken) = mpsc::channel(FORWARDED_MAX);
+        let recorder = Recorder::start(self.config.clone(), self.handle.clone(), taken).await?;
+        *lock(&self.meter) = Some(Arc::new(recorder.meter()));
+        *running = Some(recorder);
+        if let Some(mut announced) = lock(&self.announced).take() {
+            tokio::spawn(async move {
+                while let Some(new) = announced.recv().await {
+                    if forwarded.send(new).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// What it has to tell Prometheus.
+    pub fn samples(&self) -> Vec<Sample> {
+        let meter = lock(&self.meter).clone();
+        match (meter, &self.retention_meter) {
+            (Some(meter), _) => recorder_samples(&meter()),
+            (None, Some(retention)) => vec![removed_sample(&retention())],
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Ends every recording and completes its file, as far as the deadline allows.
+    pub async fn finish(&self, deadline: Duration) {
+        if let Some(recorder) = self.running.lock().await.take() {
+            recorder.finish(deadline).await;
+        }
+    }
+}
+
+fn recorder_config(config: &Config, growing: Growing) -> RecorderConfig {
+    RecorderConfig {
+        dir: config.record_dir.clone(),
+        ffmpeg: config.ffmpeg.clone(),
+        min_free_bytes: config.record_min_free.bytes(),
+        retention: Retention {
+            keep: config.record_keep.map(Span::duration),
+            max_bytes: config.record_max_size.map(Size::bytes),
+        },
+        growing,
+        segment: config.record_segment.duration(),
+        keyframes: config.record_keyframes.duration(),
+        audio: match config.record_audio {
+            RecordAudio::Copy => AudioFormat::Copy,
+            RecordAudio::Aac => AudioFormat::Aac,
+        },
+        on_recording: config.on_recording.clone(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Each critical section is one assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
