@@ -99,7 +99,9 @@ pub async fn complete(
     largest: Option<(u16, u16)>,
 ) -> Result<FileFacts, CompleteError> {
     let on_disk = OnDisk { disk, path };
-    let (part, size_bytes) = on_disk.run("looking through a file", look).await?;
+    let look = |turn: &Turn, path: &RecordingPath| mp4::survey(turn, &path.open_part(turn)?);
+    let part = on_disk.run("looking through a file", look).await?;
+    let size_bytes = part.size_bytes;
     if part.is_proven_empty() {
         on_disk.run("removing a file", |turn, path| path.remove_part(turn)).await?;
         return Err(CompleteError::Empty);
@@ -145,12 +147,6 @@ impl OnDisk<'_> {
     }
 }
 
-/// What stands in the growing file, and how large it is.
-fn look(turn: &Turn, path: &RecordingPath) -> io::Result<(Survey, u64)> {
-    let file = path.open_part(turn)?;
-    Ok((mp4::survey(turn, &file)?, file.metadata()?.len()))
-}
-
 async fn copy(ffmpeg: &Path, path: &RecordingPath, size_bytes: u64) -> Result<(), CompleteError> {
     let arguments = completion(&path.part(), &path.temporary());
     let mut process = Process::start_leashed(ffmpeg, &arguments, Stdio::null(), Priority::Last)?;
@@ -184,5 +180,6 @@ fn prepare(turn: &Turn, path: &RecordingPath, largest: Option<(u16, u16)>, is_co
     if let Some((width, height)) = largest {
         mp4::set_size(turn, &file, width, height)?;
     }
-    Ok(FileFacts { duration: mp4::survey(turn, &file)?.duration, size_bytes: file.metadata()?.len() })
+    let Survey { duration, size_bytes, .. } = mp4::survey(turn, &file)?;
+    Ok(FileFacts { duration, size_bytes })
 }

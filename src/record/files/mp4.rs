@@ -49,6 +49,8 @@ pub struct Survey {
     pub fragmented: BTreeMap<u32, u64>,
     /// How long it lasts, by the movie box or by the fragments.
     pub duration: Duration,
+    /// How large it is.
+    pub size_bytes: u64,
     /// Whether every byte was understood as a box, and none of them holds media or stands for some.
     is_empty: bool,
 }
@@ -87,7 +89,7 @@ impl Survey {
 /// Where the disk fails.
 pub fn survey(_turn: &Turn, file: &File) -> io::Result<Survey> {
     let file_end = file.metadata()?.len();
-    let mut survey = Survey { is_empty: true, ..Survey::default() };
+    let mut survey = Survey { size_bytes: file_end, is_empty: true, ..Survey::default() };
     let mut timescales = BTreeMap::new();
     let mut pending = None;
     let mut top = Boxes::new(file, 0, file_end, TOP_BOXES_MAX);

@@ -7,6 +7,7 @@ mod fit;
 mod plan;
 mod segment;
 mod sound;
+mod state;
 mod step;
 
 use std::sync::Arc;

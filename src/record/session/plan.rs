@@ -9,13 +9,7 @@
 //!   a VP8 file waits a second for its size to settle;
 //! - after a failure, a little later each time, and once a minute at last, for as long as the broadcast lives.
 //!
-//! | state | picture | keyframe | sound | disk away, failure |
-//! |---|---|---|---|---|
-//! | `Barred` | is left out | is left out, or begins a file when the time is over | is kept for 6 s | stays; the later end counts |
-//! | `Idle` | asks for a keyframe | begins a file; of VP8: `Settling` | is kept; begins a file where no video flows | `Barred` |
-//! | `Settling` | is held | is held | is kept | `Barred`; what is held is left out |
-//! | `Writing` | is written; past the limit: `Turning` | the same; ends an unfit file and begins the next | is written behind the picture of its time | `Barred` |
-//! | `Turning` | is written; 30 s later begins the next file | begins the next file: `Writing` | the same | `Barred` |
+//! [`State`] has the table of states.
 //!
 //! **Invariant:** each unit is written once, or to no file at all: never to two. Between a file and the one that follows it
 //! in `Writing` and `Turning` nothing is left out: pictures from the keyframe on and sound from its time on stand in the
@@ -26,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::fit::{Fit, Shape, area};
 use super::sound::HeldSound;
+use super::state::{Bar, Current, Previous, State};
 use super::step::{Failure, FileId, Rules, Step};
 use crate::hub::io::MediaPacket;
 use crate::record::ffmpeg::command::Streams;
@@ -66,43 +61,6 @@ const PAUSE_MAX_NS: i64 = 60 * SECOND_NS;
 const LASTED_NS: i64 = 60 * SECOND_NS;
 
 const SECOND_NS: i64 = 1_000_000_000;
-
-/// Until when no file may begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bar {
-    /// Until this moment of the timeline, after a failure.
-    Until(i64),
-    /// Until this moment, for this codec; others may.
-    Refused(Codec, i64),
-    /// Until the disk takes files again.
-    Disk,
-}
-
-#[derive(Debug)]
-enum State {
-    Barred(Bar),
-    Idle,
-    Settling { pictures: Vec<(i64, Picture)>, due_ns: i64, since: Instant },
-    Writing(Current),
-    Turning(Current, i64),
-}
-
-/// The file that is written.
-#[derive(Debug)]
-struct Current {
-    file: FileId,
-    shape: Shape,
-    begin_ns: i64,
-    latest_picture_ns: i64,
-    keyframe_ns: i64,
-}
-
-/// The file before, while sound of its time may come.
-#[derive(Debug, Clone, Copy)]
-struct Previous {
-    file: FileId,
-    until_ns: i64,
-}
 
 /// The recording of one broadcast.
 #[derive(Debug)]
