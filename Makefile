@@ -13,8 +13,10 @@ endif
 
 # Where cargo builds, as cargo itself reads it from the environment.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# Flags for the server: make run ARGS="--record off"
+# Flags for the server: make run ARGS="--record off", or for the load: make compare ARGS="--viewers 200"
 ARGS ?=
+# What to compare with: a binary for `make compare`.
+BASE ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
 # Which browser tests run.
@@ -32,7 +34,7 @@ CLIENT_VENV := tests/clients/venv/pyvenv.cfg
 PION := tests/clients/pion/bin/pion
 GSTREAMER_TARGET := $(or $(CARGO_TARGET_DIR),tests/clients/gstreamer/target)
 
-.PHONY: help run test test-rust test-browser test-clients test-gstreamer test-operate minute impaired joins check audit bench instructions fuzz clean
+.PHONY: help run test test-rust test-browser test-clients test-gstreamer test-operate minute impaired joins check audit bench compare instructions fuzz clean
 
 help: ## list what there is to do
 	@echo 'onair: a WebRTC broadcast server'
@@ -142,6 +144,11 @@ audit: ## look the dependencies up among known vulnerabilities (needs the networ
 bench: ## measure forwarding, sending, demultiplexing and parsing
 	@scripts/need bench
 	cargo bench --locked
+
+compare: ## fail unless this build forwards as cheaply as another: BASE=path-to-binary
+	@[ -f '$(BASE)' ] || { echo "make compare: BASE must name the binary of another build, as in: make compare BASE=../before/target/release/onair" >&2; exit 2; }
+	@scripts/need bench
+	cargo bench --locked --bench load -- --compare '$(BASE)' $(ARGS)
 
 instructions: ## count the instructions that a packet takes, with valgrind: the same on a busy machine
 	@scripts/need instructions
