@@ -15,8 +15,12 @@ endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Flags for the server: make run ARGS="--record off", or for the load: make compare ARGS="--viewers 200"
 ARGS ?=
-# What to compare with: a binary for `make compare`.
+# What to compare with: a binary for `make compare`, the name of a saved run for `make instructions`.
 BASE ?=
+# Name under which `make instructions` saves its run.
+SAVE ?=
+# Where the runs of `make instructions` are kept.
+COUNTS := $(abspath $(TARGET))/instructions/counts
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
 # Which browser tests run.
@@ -150,9 +154,14 @@ compare: ## fail unless this build forwards as cheaply as another: BASE=path-to-
 	@scripts/need bench
 	cargo bench --locked --bench load -- --compare '$(BASE)' $(ARGS)
 
-instructions: ## count the instructions that a packet takes, with valgrind: the same on a busy machine
+# Without a saved run of that name, gungraun would save one and compare nothing.
+instructions: ## count the instructions of a packet with valgrind; save a run with SAVE=NAME, compare with BASE=NAME
+	@[ -z '$(BASE)' ] || [ -n "$$(find $(COUNTS) -name '*.base@$(BASE)' -print -quit 2>/dev/null)" ] || \
+		{ echo "make instructions: no run was saved as $(BASE): run 'make instructions SAVE=$(BASE)' on the other commit first" >&2; exit 2; }
 	@scripts/need instructions
-	cargo bench --locked --manifest-path benches/instructions/Cargo.toml --target-dir $(TARGET)/instructions
+	GUNGRAUN_HOME=$(COUNTS) \
+		cargo bench --locked --manifest-path benches/instructions/Cargo.toml --target-dir $(TARGET)/instructions -- \
+		$(if $(SAVE),--save-baseline='$(SAVE)') $(if $(BASE),--baseline='$(BASE)' --callgrind-limits='ir=2%')
 
 # What fuzzing finds by itself goes to fuzz/found; what is worth keeping moves from there to fuzz/corpus by hand.
 # Leaks are what tests/churn.rs looks for: to look after each input, with a hub that stays, takes half of the time.
