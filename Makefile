@@ -13,8 +13,14 @@ endif
 
 # Where cargo builds, as cargo itself reads it from the environment.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# Flags for the server: make run ARGS="--record off"
+# Flags for the server: make run ARGS="--record off", or for the load: make compare ARGS="--viewers 200"
 ARGS ?=
+# What to compare with: a binary for `make compare`, the name of a saved run for `make instructions`.
+BASE ?=
+# Name under which `make instructions` saves its run.
+SAVE ?=
+# Where the runs of `make instructions` are kept.
+COUNTS := $(abspath $(TARGET))/instructions/counts
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
 # Which browser tests run.
@@ -32,7 +38,7 @@ CLIENT_VENV := tests/clients/venv/pyvenv.cfg
 PION := tests/clients/pion/bin/pion
 GSTREAMER_TARGET := $(or $(CARGO_TARGET_DIR),tests/clients/gstreamer/target)
 
-.PHONY: help run test test-rust test-browser test-clients test-gstreamer test-operate minute impaired joins check audit bench instructions fuzz clean
+.PHONY: help run test test-rust test-browser test-clients test-gstreamer test-operate minute impaired joins check audit bench compare instructions fuzz clean
 
 help: ## list what there is to do
 	@echo 'onair: a WebRTC broadcast server'
@@ -143,9 +149,19 @@ bench: ## measure forwarding, sending, demultiplexing and parsing
 	@scripts/need bench
 	cargo bench --locked
 
-instructions: ## count the instructions that a packet takes, with valgrind: the same on a busy machine
+compare: ## fail unless this build forwards as cheaply as another: BASE=path-to-binary
+	@[ -f '$(BASE)' ] || { echo "make compare: BASE must name the binary of another build, as in: make compare BASE=../before/target/release/onair" >&2; exit 2; }
+	@scripts/need bench
+	cargo bench --locked --bench load -- --compare '$(BASE)' $(ARGS)
+
+# Without a saved run of that name, gungraun would save one and compare nothing.
+instructions: ## count the instructions of a packet with valgrind; save a run with SAVE=NAME, compare with BASE=NAME
+	@[ -z '$(BASE)' ] || [ -n "$$(find $(COUNTS) -name '*.base@$(BASE)' -print -quit 2>/dev/null)" ] || \
+		{ echo "make instructions: no run was saved as $(BASE): run 'make instructions SAVE=$(BASE)' on the other commit first" >&2; exit 2; }
 	@scripts/need instructions
-	cargo bench --locked --manifest-path benches/instructions/Cargo.toml --target-dir $(TARGET)/instructions
+	GUNGRAUN_HOME=$(COUNTS) \
+		cargo bench --locked --manifest-path benches/instructions/Cargo.toml --target-dir $(TARGET)/instructions -- \
+		$(if $(SAVE),--save-baseline='$(SAVE)') $(if $(BASE),--baseline='$(BASE)' --callgrind-limits='ir=2%')
 
 # What fuzzing finds by itself goes to fuzz/found; what is worth keeping moves from there to fuzz/corpus by hand.
 # Leaks are what tests/churn.rs looks for: to look after each input, with a hub that stays, takes half of the time.

@@ -4,7 +4,8 @@
 //! does. The program runs as a child on one core; one broadcaster and all viewers, each with its own ICE, DTLS and SRTP over
 //! loopback, run in one thread on another. Each round prints one line of JSON on standard output. With `--floor` a bare
 //! sender of ready-made packets takes turns with the server, and `ratio` says how much dearer the server is than that and
-//! the cipher. benches/RESULTS.md tells the method.
+//! the cipher. With `--compare BINARY` two builds take turns, and the bench fails unless this one is no slower.
+//! benches/RESULTS.md tells the method.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +18,8 @@
 
 #[path = "load/cipher.rs"]
 mod cipher;
+#[path = "load/comparison.rs"]
+mod comparison;
 #[path = "load/cores.rs"]
 mod cores;
 #[path = "load/crowd.rs"]
@@ -27,6 +30,8 @@ mod drops;
 mod endpoint;
 #[path = "load/floor.rs"]
 mod floor;
+#[path = "load/interval.rs"]
+mod interval;
 #[path = "load/plan.rs"]
 mod plan;
 #[path = "load/publisher.rs"]
@@ -45,11 +50,13 @@ mod stamp;
 #[path = "load/viewer.rs"]
 mod viewer;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use comparison::compare;
 use cores::{Cores, allow_many_files};
 use crowd::Crowd;
 use plan::Plan;
@@ -71,7 +78,10 @@ fn main() -> ExitCode {
     str0m::crypto::from_feature_flags().install_process_default();
     allow_many_files();
     let cores = Cores::pick();
-    let server = Server::start(cores);
+    if let Some(other) = &plan.other {
+        return compare(&plan, cores, other);
+    }
+    let server = Server::start(cores, Path::new(env!("CARGO_BIN_EXE_onair")));
     let mut crowd = Crowd::new(server.http);
     if !plan.is_idle {
         crowd.publish(Schedule::new(plan.bitrate_bps, plan.shape));
@@ -84,10 +94,11 @@ fn main() -> ExitCode {
     eprintln!("{} viewers after {connect:.1?}", plan.viewers);
     crowd.run_for(SETTLE);
     let setting = Setting { plan, cores, connect, memory_of_one_kib };
-    let measure = if plan.is_idle { measure_idle } else { measure };
+    let Plan { rounds: count, is_idle, .. } = setting.plan;
+    let measure = if is_idle { measure_idle } else { measure };
     let mut rounds = Vec::new();
-    for number in 1..=plan.rounds {
-        eprintln!("round {number} of {}", plan.rounds);
+    for number in 1..=count {
+        eprintln!("round {number} of {count}");
         let mut round = measure(&mut crowd, &server, &setting);
         round.json["round"] = json!(number);
         println!("{}", round.json);

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use onair::egress::sink::{DatagramSink, Path, Traffic};
+use onair::hub::Hub;
 use onair::rtp::codec::{Codec, TrackKind};
 use simulation::{ClientId, Program, Simulation, ms, secs, server_address};
 use str0m::rtp::RtpWrite;
@@ -44,12 +45,33 @@ impl DatagramSink for Counter {
     }
 }
 
+/// A datagram that has arrived.
+pub struct Received {
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// Takes media through the hub, from the receive batch to the send batch, as the driver's loop does.
+pub fn take_in(hub: &mut Hub, now: Instant, datagrams: &[Received], sink: &mut dyn DatagramSink) {
+    for Received { source, bytes } in datagrams {
+        let path = Path::udp(server_address(), *source);
+        assert!(hub.is_media(path.remote(), bytes), "the broadcaster sends media");
+        hub.handle_datagram(now, path, bytes, sink);
+    }
+    hub.flush(now, sink);
+    while hub.poll_event().is_some() {}
+}
+
 /// A broadcast and its viewers.
 pub struct Audience {
-    simulation: Simulation,
+    /// The hub, its clients and what lies between.
+    pub simulation: Simulation,
+    /// When the broadcaster's latest packet arrived.
+    pub now: Instant,
     publisher: ClientId,
     sink: Counter,
-    now: Instant,
     breath_at: Instant,
     sequence: u64,
     timestamp: u32,
@@ -77,7 +99,7 @@ impl Audience {
         let last = simulation[publisher].encoder(TrackKind::Video).sent.last().expect("a packet was sent");
         let (sequence, timestamp, now) = (last.sequence, last.timestamp, simulation.now);
         let sink = Counter { packets: 0, slot: [0; 1_536] };
-        Self { simulation, publisher, sink, now, breath_at: now + BREATH_EVERY, sequence, timestamp }
+        Self { simulation, now, publisher, sink, breath_at: now + BREATH_EVERY, sequence, timestamp }
     }
 
     /// How long the hub takes over `count` packets of the broadcaster, from its receive batch to its send batch.
@@ -85,19 +107,17 @@ impl Audience {
         let before = self.sink.packets;
         let mut took = Duration::ZERO;
         for _ in 0..count {
-            let (source, packet) = self.next_packet();
-            let hub = &mut self.simulation.hub;
+            let packet = self.next_packet();
             let begun = Instant::now();
-            hub.handle_datagram(self.now, Path::udp(server_address(), source), &packet, &mut self.sink);
-            hub.flush(self.now, &mut self.sink);
+            take_in(&mut self.simulation.hub, self.now, &[packet], &mut self.sink);
             took += begun.elapsed();
         }
         assert_eq!(self.sink.packets - before, count * viewers as u64, "every viewer was sent every packet");
         took
     }
 
-    /// The broadcaster's next packet, as its engine encrypts it.
-    fn next_packet(&mut self) -> (SocketAddr, Vec<u8>) {
+    /// The broadcaster's next packet, as its engine encrypts it and as it comes from the socket.
+    pub fn next_packet(&mut self) -> Received {
         self.now += PACKET_INTERVAL;
         if self.now >= self.breath_at {
             self.breathe();
@@ -124,7 +144,7 @@ impl Audience {
                 Output::Transmit(_) | Output::Event(_) => {}
             }
         }
-        (publisher.address, packet.expect("a packet to send"))
+        Received { source: publisher.address, bytes: packet.expect("a packet to send") }
     }
 
     /// Lets the clients show that they are alive.

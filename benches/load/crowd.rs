@@ -1,7 +1,8 @@
 //! The load: one thread that plays the broadcaster and all viewers.
 //!
 //! The broadcaster and the sampled viewers are served as soon as something comes; all others are swept every few
-//! milliseconds, for what their sockets hold keeps.
+//! milliseconds, for what their sockets hold keeps. Where two servers are compared, the crowd of the one that is measured
+//! keeps that of the other connected.
 //!
 //! **Invariant:** whoever is measured by the clock never waits for more than a slice of the sweep.
 
@@ -27,6 +28,9 @@ const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// The same while viewers connect, which is a conversation.
 const SWEEP_EVERY_WHEN_JOINING: Duration = Duration::from_millis(1);
 
+/// The same while another crowd is measured: often enough for the server to see that everyone is still there.
+const SWEEP_EVERY_WHEN_WAITING: Duration = Duration::from_millis(100);
+
 /// Viewers that connect at a time.
 const JOINING_MAX: usize = 16;
 
@@ -44,12 +48,14 @@ pub struct Crowd {
     pub publisher: Option<Publisher>,
     /// The viewers.
     pub viewers: Vec<Viewer>,
+    /// The crowd of another server, which is kept connected but gets no media.
+    waiting: Option<Box<Self>>,
     http: SocketAddr,
     stamp: Stamp,
     inbox: ReceiveBatch,
     sweep_at: Instant,
+    sweep_every: Duration,
     swept: usize,
-    is_joining: bool,
 }
 
 impl Crowd {
@@ -62,12 +68,13 @@ impl Crowd {
         Self {
             publisher: None,
             viewers: Vec::new(),
+            waiting: None,
             http,
             stamp: Stamp::new(now),
             inbox,
             sweep_at: now,
+            sweep_every: SWEEP_EVERY,
             swept: 0,
-            is_joining: false,
         }
     }
 
@@ -84,7 +91,7 @@ impl Crowd {
     /// came for: a connection, and sound and pictures where someone broadcasts.
     pub fn admit(&mut self, count: usize) -> Duration {
         let begun = Instant::now();
-        self.is_joining = true;
+        self.sweep_every = SWEEP_EVERY_WHEN_JOINING;
         let first = self.viewers.len();
         while self.viewers.len() < count {
             self.wait_until("viewers are connected", |crowd| crowd.connecting() < JOINING_MAX);
@@ -98,7 +105,7 @@ impl Crowd {
             let mut new = crowd.viewers.iter().skip(first);
             new.all(|viewer| if has_media { viewer.watches() } else { viewer.endpoint.is_connected() })
         });
-        self.is_joining = false;
+        self.sweep_every = SWEEP_EVERY;
         begun.elapsed()
     }
 
@@ -118,6 +125,19 @@ impl Crowd {
         if let Some(publisher) = &mut self.publisher {
             publisher.pause();
         }
+    }
+
+    /// Keeps the crowd of another server connected from now on, besides playing.
+    pub fn keep(&mut self, mut waiting: Box<Self>) {
+        waiting.sweep_every = SWEEP_EVERY_WHEN_WAITING;
+        self.waiting = Some(waiting);
+    }
+
+    /// Hands back the crowd that was kept.
+    pub fn release(&mut self) -> Option<Box<Self>> {
+        let mut waiting = self.waiting.take()?;
+        waiting.sweep_every = SWEEP_EVERY;
+        Some(waiting)
     }
 
     /// Plays on for so long.
@@ -144,6 +164,22 @@ impl Crowd {
     }
 
     fn turn(&mut self, until: Instant) {
+        self.serve_first();
+        if let Some(waiting) = self.waiting.as_mut().filter(|waiting| Instant::now() >= waiting.sweep_at) {
+            if waiting.swept == 0 {
+                waiting.serve_first();
+            }
+            waiting.sweep();
+        }
+        if Instant::now() >= self.sweep_at {
+            self.sweep();
+        } else {
+            self.sleep(until);
+        }
+    }
+
+    /// Serves those that are measured by the clock.
+    fn serve_first(&mut self) {
         if let Some(publisher) = &mut self.publisher {
             publisher.send_due();
             publisher.drain(&mut self.inbox);
@@ -152,11 +188,6 @@ impl Crowd {
         for viewer in self.viewers.iter_mut().filter(|viewer| viewer.is_sampled) {
             viewer.drain(&mut self.inbox);
             viewer.endpoint.wake(Instant::now());
-        }
-        if Instant::now() >= self.sweep_at {
-            self.sweep();
-        } else {
-            self.sleep(until);
         }
     }
 
@@ -170,7 +201,7 @@ impl Crowd {
         self.swept += SLICE;
         if self.swept >= self.viewers.len() {
             self.swept = 0;
-            self.sweep_at = now + if self.is_joining { SWEEP_EVERY_WHEN_JOINING } else { SWEEP_EVERY };
+            self.sweep_at = now + self.sweep_every;
         }
     }
 

@@ -251,6 +251,6 @@ fn quantile(mut durations: Vec<Duration>, part: f64) -> Option<f64> {
 }
 
 /// To three places, which is more than any of this is worth.
-fn rounded(value: f64) -> Value {
+pub fn rounded(value: f64) -> Value {
     json!((value * 1e3).round() / 1e3)
 }

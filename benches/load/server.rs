@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -54,10 +55,10 @@ impl Usage {
 }
 
 impl Server {
-    /// Starts it on its core.
-    pub fn start(cores: Cores) -> Self {
+    /// Starts `binary` on its core.
+    pub fn start(cores: Cores, binary: &Path) -> Self {
         Cores::bind_to(cores.server);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onair"))
+        let mut child = Command::new(binary)
             .args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--log", "warn"])
             .stdout(Stdio::piped())
             .spawn()
