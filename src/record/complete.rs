@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::ffmpeg::command::complete as completion;
 use super::ffmpeg::process::{FfmpegError, Process};
 use super::files::disk::{self, Disk, DiskError, Turn};
+use super::files::growing::Growth;
 use super::files::ledger::{Reservation, SpaceLedger};
 use super::files::mp4;
 use super::files::path::RecordingPath;
@@ -66,6 +67,9 @@ impl Completions {
 
 /// Completes what was written to the growing file.
 ///
+/// `growth` lasts until the disk has done all it was asked for, even after the deadline: until then nobody else may begin to
+/// complete the file, since both would write to the same copy.
+///
 /// # Errors
 ///
 /// [`FinishError`]
@@ -74,6 +78,7 @@ pub async fn complete(
     completions: &Completions,
     ffmpeg: &Path,
     path: &RecordingPath,
+    growth: Growth,
     largest: Option<(u16, u16)>,
 ) -> Result<(), FinishError> {
     let _slot = completions.slots.acquire().await.map_err(|closed| DiskError::Io(io::Error::other(closed)))?;
@@ -85,12 +90,15 @@ pub async fn complete(
     let _reservation = reserved.ok_or(FinishError::NoSpace)?;
     let copied = copy(ffmpeg, path).await;
     let path = path.clone();
-    let publish = move |turn: &Turn| match copied {
-        Ok(()) => publish(turn, &path, largest),
-        Err(error) => {
-            // It is missing where ffmpeg did not come so far.
-            let _ = path.remove_temporary(turn);
-            Ok(Err(error))
+    let publish = move |turn: &Turn| {
+        let _growth = growth;
+        match copied {
+            Ok(()) => publish(turn, &path, largest),
+            Err(error) => {
+                // It is missing where ffmpeg did not come so far.
+                let _ = path.remove_temporary(turn);
+                Ok(Err(error))
+            }
         }
     };
     disk.run("completing a file", PUBLISH_MAX, publish).await?

@@ -201,7 +201,7 @@ impl Context {
 
     /// Waits for a file's ffmpeg, completes the file, and tells how it went.
     pub async fn finish(&self, _token: &Token, subject: &Subject, segment: Segment, failure: Option<FfmpegError>) {
-        let Ending { mut process, input, path, growth: _growth, largest, permit } = segment.end();
+        let Ending { mut process, input, path, growth, largest, permit } = segment.end();
         let ended = process.ended_within(END_MAX).await;
         drop((input, permit));
         self.counters.ended.add(1);
@@ -209,7 +209,7 @@ impl Context {
             Ok(exit) => (!exit.success).then(|| FfmpegError::Ended(exit.said).to_string()),
             Err(error) => Some(error.to_string()),
         });
-        let completed = complete(&self.disk, &self.completions, &self.config.ffmpeg, &path, largest).await;
+        let completed = complete(&self.disk, &self.completions, &self.config.ffmpeg, &path, growth, largest).await;
         self.counters.completed.add(1);
         if completed.as_ref().is_err_and(|error| !matches!(error, FinishError::Empty)) {
             self.leave(path.clone());
