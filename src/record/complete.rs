@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use super::ffmpeg::command::complete as completion;
 use super::ffmpeg::process::{FfmpegError, Priority, Process};
 use super::files::disk::{Disk, DiskError, Turn};
+use super::files::growing::Growth;
 use super::files::ledger::SpaceLedger;
 use super::files::mp4::{self, Survey};
 use super::files::path::RecordingPath;
@@ -88,6 +89,9 @@ impl Completions {
 
 /// Completes what was written to the growing file.
 ///
+/// `growth` lasts until the disk has done all it was asked for, even after the deadline: until then nobody else may begin to
+/// complete the file, since both would write to the same copy.
+///
 /// # Errors
 ///
 /// [`CompleteError`]
@@ -96,9 +100,10 @@ pub async fn complete(
     completions: &Completions,
     ffmpeg: &Path,
     path: &RecordingPath,
+    growth: Growth,
     largest: Option<(u16, u16)>,
 ) -> Result<FileFacts, CompleteError> {
-    let on_disk = OnDisk { disk, path };
+    let on_disk = OnDisk { disk, path, growth: Arc::new(growth) };
     let look = |turn: &Turn, path: &RecordingPath| mp4::survey(turn, &path.open_part(turn)?);
     let part = on_disk.run("looking through a file", look).await?;
     let size_bytes = part.size_bytes;
@@ -106,8 +111,8 @@ pub async fn complete(
         on_disk.run("removing a file", |turn, path| path.remove_part(turn)).await?;
         return Err(CompleteError::Empty);
     }
-    let fragments = part.fragmented_total();
-    if (part.is_whole() && fragments == 0) || fragments > COPY_MAX_SAMPLES {
+    // A track of which nothing came is left out by the copy alone.
+    if part.is_complete() || part.total() > COPY_MAX_SAMPLES {
         let place = move |turn: &Turn, path: &RecordingPath| {
             let facts = prepare(turn, path, largest, false)?;
             path.publish_part(turn).map(|()| facts)
@@ -130,20 +135,25 @@ pub async fn complete(
 }
 
 /// One file on its disk.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct OnDisk<'a> {
     disk: &'a Disk,
     path: &'a RecordingPath,
+    growth: Arc<Growth>,
 }
 
 impl OnDisk<'_> {
     async fn run<T: Send + 'static>(
-        self,
+        &self,
         doing: &'static str,
         work: impl FnOnce(&Turn, &RecordingPath) -> io::Result<T> + Send + 'static,
     ) -> Result<T, DiskError> {
-        let path = self.path.clone();
-        self.disk.run(doing, DISK_MAX, move |turn| work(turn, &path)).await
+        let (path, growth) = (self.path.clone(), Arc::clone(&self.growth));
+        let work = move |turn: &Turn| {
+            let _growth = growth;
+            work(turn, &path)
+        };
+        self.disk.run(doing, DISK_MAX, work).await
     }
 }
 
@@ -168,7 +178,7 @@ fn publish(
     }
     if !copy.holds_all_of(part) {
         let kept = copy.listed.values().sum();
-        return Ok(Err(CompleteError::Lossy { kept, held: part.fragmented_total() }));
+        return Ok(Err(CompleteError::Lossy { kept, held: part.total() }));
     }
     let facts = prepare(turn, path, largest, true)?;
     path.publish(turn).map(|()| Ok(facts))

@@ -17,7 +17,7 @@ use super::ffmpeg::probe::Ability;
 use super::ffmpeg::process::FfmpegError;
 use super::files::directory::{DiskState, DiskStatus};
 use super::files::disk::{self, Disk, Turn};
-use super::files::growing::Growing;
+use super::files::growing::{Growing, Growth};
 use super::files::ledger::SpaceLedger;
 use super::files::path::RecordingPath;
 use super::files::retention::Retention;
@@ -205,9 +205,10 @@ impl Context {
     pub async fn complete(
         &self,
         path: &RecordingPath,
+        growth: Growth,
         largest: Option<(u16, u16)>,
     ) -> Result<FileFacts, CompleteError> {
-        let facts = complete(&self.disk, &self.completions, &self.config.ffmpeg, path, largest).await?;
+        let facts = complete(&self.disk, &self.completions, &self.config.ffmpeg, path, growth, largest).await?;
         if let Some(handover) = &self.handover {
             handover.file(path.name()).await;
         }
@@ -223,7 +224,7 @@ impl Context {
 
     /// Waits for a file's ffmpeg, completes the file, and tells how it went.
     pub async fn finish(&self, _token: &Token, subject: &Subject, segment: Segment, failure: Option<FfmpegError>) {
-        let Ending { mut process, input, path, growth: _growth, largest, permit } = segment.end();
+        let Ending { mut process, input, path, growth, largest, permit } = segment.end();
         let ended = process.ended_within(END_MAX).await;
         drop((input, permit));
         self.counters.ended.add(1);
@@ -231,7 +232,7 @@ impl Context {
             Ok(exit) => (!exit.success).then(|| FfmpegError::Ended(exit.said).to_string()),
             Err(error) => Some(error.to_string()),
         });
-        let completed = self.complete(&path, largest).await;
+        let completed = self.complete(&path, growth, largest).await;
         self.counters.completed.add(1);
         if completed.as_ref().is_err_and(|error| !matches!(error, CompleteError::Empty)) {
             self.leave(path.clone());

@@ -211,7 +211,7 @@ impl Leftovers {
 
     async fn complete(&self, path: &RecordingPath) -> Outcome {
         let (context, file) = (&self.context, path.name());
-        let Some(_growth) = context.config.growing.try_begin(file.clone()) else {
+        let Some(growth) = context.config.growing.try_begin(file.clone()) else {
             return Outcome::Busy;
         };
         let part = path.part();
@@ -221,7 +221,7 @@ impl Leftovers {
             Ok(true) => return Outcome::Busy,
             Err(_) => return Outcome::Failed,
         }
-        match context.complete(path, None).await {
+        match context.complete(path, growth, None).await {
             Ok(_) => {
                 tracing::info!(%file, "completed a recording that was left unfinished");
                 Outcome::Gone

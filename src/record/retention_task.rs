@@ -84,8 +84,8 @@ impl RetentionTask {
                         Cause::Age => "older than --record-keep",
                         Cause::Size => "more than --record-max-size",
                     };
-                    tracing::info!(file = %name, bytes, why, "recording removed");
                     self.counters.removed.add(1);
+                    tracing::info!(file = %name, bytes, why, "recording removed");
                 }
             }
             // Nothing was recorded yet, or its disk is gone: the recorder says so.

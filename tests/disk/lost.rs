@@ -76,6 +76,38 @@ async fn a_disk_that_becomes_read_only_is_told_and_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_disk_left_unfinished_is_completed_when_there_is_space() {
+    let disk = Mount::tmpfs("64m");
+    let user = disk.path().join("room/user");
+    std::fs::create_dir_all(&user).unwrap();
+    let part = user.join("20260102-030405.part.mp4");
+    let made = std::process::Command::new("ffmpeg")
+        .args([
+            "-loglevel",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=duration=2",
+            "-movflags",
+            "frag_keyframe+empty_moov",
+        ])
+        .arg(&part)
+        .status();
+    assert!(made.expect("ffmpeg is missing").success());
+    let filling = disk.path().join("filling");
+    std::fs::write(&filling, vec![0; 50 << 20]).unwrap();
+    let mut server = recorder(&disk.path(), &["--record-min-free", "32MiB"]).await;
+    server.logged("too full to complete the file").await;
+    assert!(part.exists());
+    std::fs::remove_file(filling).unwrap();
+    server.logged("completed a recording that was left unfinished").await;
+    assert!(!part.exists());
+    assert!(user.join("20260102-030405.mp4").exists());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up_is_told_and_used_again() {
     let disk = Mount::tmpfs("64m");
     let mut server = recorder(&disk.path(), &["--record-min-free", "32MiB"]).await;

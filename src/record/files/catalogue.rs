@@ -393,7 +393,7 @@ mod tests {
         let before = Some(Before::Time(datetime!(2026-01-02 03:04:07 UTC)));
         let early = Query { before, ..query.clone() };
         assert_eq!(shelf.page(&early).0, ["a/v/20260102-030406.mp4", "a/u/20260102-030405.mp4"]);
-        assert_eq!(shelf.page(&Query { limit: 3, ..query.clone() }).1, false);
+        assert!(!shelf.page(&Query { limit: 3, ..query.clone() }).1);
         assert_eq!(
             shelf.page(&Query { limit: 2, ..query }),
             (vec!["b/u/20260102-030407.mp4".to_owned(), "a/v/20260102-030406.mp4".to_owned()], true)

@@ -66,18 +66,27 @@ impl Survey {
         self.listed.values().any(|count| *count > 0)
     }
 
-    /// Samples of the whole fragments, of all tracks.
-    pub fn fragmented_total(&self) -> u64 {
-        self.fragmented.values().sum()
+    /// Whether nothing is left to be done: one movie box lists all samples, and some of each track.
+    pub fn is_complete(&self) -> bool {
+        self.is_whole() && self.fragmented.is_empty() && self.listed.values().all(|count| *count > 0)
     }
 
-    /// Whether this whole file lists as many samples of each track as the fragments of `part` hold.
+    /// The samples that can be read, of all tracks.
+    pub fn total(&self) -> u64 {
+        self.readable().values().sum()
+    }
+
+    fn readable(&self) -> &BTreeMap<u32, u64> {
+        if self.fragmented.is_empty() { &self.listed } else { &self.fragmented }
+    }
+
+    /// Whether this whole file lists as many samples of each track as can be read in `part`.
     pub fn holds_all_of(&self, part: &Self) -> bool {
         // The copy numbers its tracks anew, in their order.
         let counts = |samples: &BTreeMap<u32, u64>| -> Vec<u64> {
             samples.values().copied().filter(|count| *count > 0).collect()
         };
-        let (kept, held) = (counts(&self.listed), counts(&part.fragmented));
+        let (kept, held) = (counts(&self.listed), counts(part.readable()));
         kept.len() >= held.len() && kept.iter().zip(&held).all(|(kept, held)| kept >= held)
     }
 }
@@ -431,17 +440,23 @@ mod tests {
         survey(&Turn::for_tests(), &file_with(bytes, name)).unwrap()
     }
 
+    fn movie_of(pictures: u32, sounds: u32) -> Vec<u8> {
+        movie(2500, &[track(1, b"vmhd", pictures), track(2, b"smhd", sounds)])
+    }
+
     #[test]
     fn a_whole_file_tells_its_samples_and_duration_wherever_its_index_stands() {
-        let movie = movie(2500, &[track(1, b"vmhd", 75), track(2, b"smhd", 125)]);
+        let movie = movie_of(75, 125);
         let media = a_box(b"mdat", &[0; 40]);
         for parts in [[&movie, &media], [&media, &movie]] {
             let bytes = [&a_box(b"ftyp", b"isom")[..], &a_box(b"free", &[]), parts[0], parts[1]].concat();
             let told = survey_of(&bytes, "whole");
             assert_eq!(told.duration, Duration::from_millis(2500));
             assert_eq!(told.listed, BTreeMap::from([(1, 75), (2, 125)]));
-            assert!(told.is_whole() && !told.is_proven_empty());
+            assert!(told.is_whole() && told.is_complete() && !told.is_proven_empty());
         }
+        let silent = survey_of(&[movie_of(75, 0), media].concat(), "silent");
+        assert!(silent.is_whole() && !silent.is_complete(), "a track without samples is to go");
     }
 
     /// A movie box of 64 hours has more than 256 MiB: once it was not read, taken for none, and the file was deleted.
