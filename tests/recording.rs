@@ -11,14 +11,22 @@
 
 #[path = "recording/codecs.rs"]
 mod codecs;
+#[path = "recording/disks.rs"]
+mod disks;
 #[path = "recording/faults.rs"]
 mod faults;
 #[path = "recording/files.rs"]
 mod files;
 #[path = "recording/handover.rs"]
 mod handover;
+#[path = "recording/kills.rs"]
+mod kills;
+#[allow(dead_code, reason = "only its scratch directories are used here")]
+mod live;
 #[path = "recording/media.rs"]
 mod media;
+#[path = "disk/mount.rs"]
+mod mount;
 #[path = "recording/never_lost.rs"]
 mod never_lost;
 #[path = "recording/sample.rs"]

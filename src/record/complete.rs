@@ -44,8 +44,11 @@ pub enum CompleteError {
     /// It holds nothing that could be played; it is removed.
     #[error("nothing that could be played had been written")]
     Empty,
+    /// There is no file.
+    #[error("the file was removed while it was written, or its disk was unmounted")]
+    Missing,
     /// The disk holds no copy; the fragments stay.
-    #[error("too little free space to complete the file: it plays as it is, and is completed when there is space")]
+    #[error("the disk is too full to complete the file: it plays as it is, and is completed when there is space")]
     NoSpace,
     /// ffmpeg could not copy it; the fragments stay.
     #[error("the file could not be completed: {0}")]
@@ -64,13 +67,6 @@ pub enum CompleteError {
     /// ffmpeg could not be run; the fragments stay.
     #[error("the file could not be completed: {0}")]
     Ffmpeg(#[from] FfmpegError),
-}
-
-impl CompleteError {
-    /// Whether there was no file.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Disk(DiskError::Io(error)) if error.kind() == io::ErrorKind::NotFound)
-    }
 }
 
 /// What completions share: space, and how many run at a time.
@@ -105,7 +101,10 @@ pub async fn complete(
 ) -> Result<FileFacts, CompleteError> {
     let on_disk = OnDisk { disk, path, growth: Arc::new(growth) };
     let look = |turn: &Turn, path: &RecordingPath| mp4::survey(turn, &path.open_part(turn)?);
-    let part = on_disk.run("looking through a file", look).await?;
+    let part = match on_disk.run("looking through a file", look).await {
+        Err(DiskError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Err(CompleteError::Missing),
+        part => part?,
+    };
     let size_bytes = part.size_bytes;
     if part.is_proven_empty() {
         on_disk.run("removing a file", |turn, path| path.remove_part(turn)).await?;

@@ -234,12 +234,12 @@ impl Context {
         });
         let completed = self.complete(&path, growth, largest).await;
         self.counters.completed.add(1);
-        if completed.as_ref().is_err_and(|error| !matches!(error, CompleteError::Empty)) {
+        if completed.as_ref().is_err_and(|error| !matches!(error, CompleteError::Empty | CompleteError::Missing)) {
             self.leave(path.clone());
         }
         let file = match &completed {
             Ok(_) => Some(path.name()),
-            Err(CompleteError::Empty) => None,
+            Err(CompleteError::Empty | CompleteError::Missing) => None,
             Err(_) => Some(path.part_name()),
         };
         match (failure, completed) {

@@ -230,7 +230,7 @@ impl Leftovers {
                 tracing::info!(%file, "removed an unfinished recording that held nothing");
                 Outcome::Gone
             }
-            Err(error) if error.is_missing() => Outcome::Gone,
+            Err(CompleteError::Missing) => Outcome::Gone,
             Err(error) => {
                 tracing::warn!(%file, %error, "an unfinished recording could not be completed: it is tried again later");
                 Outcome::Failed

@@ -143,7 +143,7 @@ async fn old_recordings_go_without_a_recorder_too() {
     let scratch = Scratch::new();
     let old = scratch.write("media/room/user/20260102-030405.mp4", "0123456789");
     let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
-    let args = [&args[..], &["--record-max-size", "5"]].concat();
+    let args = [&args[..], &["--record-max-size", "5B"]].concat();
     let mut server = Server::start_with(scratch, &args, &[]).await;
     server.logged("recording removed").await;
     assert!(!old.exists());

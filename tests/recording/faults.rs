@@ -17,10 +17,10 @@ use super::sample::{Sample, sample};
 use super::stage::{Stage, config, empty_dir, feed};
 
 /// Names the directory in which a process that is to be killed records.
-const DOOMED: &str = "ONAIR_TEST_DOOMED";
+pub const DOOMED: &str = "ONAIR_TEST_DOOMED";
 
 /// The ffmpegs that write below a directory.
-fn ffmpegs_in(dir: &Path) -> Vec<Pid> {
+pub fn ffmpegs_in(dir: &Path) -> Vec<Pid> {
     let dir = dir.to_str().unwrap().to_owned();
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let pids = processes.filter_map(|process| {
@@ -41,7 +41,7 @@ async fn feed_at_pace(packets: &mpsc::Sender<onair::hub::io::MediaPacket>, sampl
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waited = timeout(Duration::from_secs(30), async {
         while !holds() {
             sleep(Duration::from_millis(20)).await;
