@@ -21,7 +21,6 @@ mod files;
 mod handover;
 #[path = "recording/kills.rs"]
 mod kills;
-#[allow(dead_code, reason = "only its scratch directories are used here")]
 mod live;
 #[path = "recording/media.rs"]
 mod media;

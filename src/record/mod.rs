@@ -1,9 +1,9 @@
 //! The recorder: one `.mp4` for each broadcast, written by an ffmpeg that gets RTP on its standard input.
 //!
-//! Look at [`Recorder`] first: it takes new recordings from the hub and runs one task for each. Packets go through
-//! `reorder` and `picture`, get their place in time from `timeline` (all three pure, joined by `intake`), and a `session`
-//! decides into which file they go. A `segment` is one such file: its ffmpeg gets what `feed` makes of them, and what
-//! ffmpeg leaves is completed by `finish`.
+//! Read [`Recorder`] first: it takes new recordings from the hub and runs one `session` for each. The folder `intake` puts a
+//! session's packets in order, makes whole pictures of them and places them on one timeline. `session::plan` decides which
+//! files they become, and the session carries that out: each file has an ffmpeg of its own (folder `ffmpeg`). `complete`
+//! gives a file its final name, and `handover` the file to the operator's command. The folder `files` alone calls the disk.
 //!
 //! **Invariant:** nothing here can hold up or harm the live side: packets come out of a bounded queue that the hub never
 //! waits for, and every failure ends as a message, a counter and a log line.

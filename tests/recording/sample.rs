@@ -199,13 +199,11 @@ impl Sample {
             self.packets.iter().filter(|packet| key(packet)).map(|packet| packet.timestamp).collect();
         keys.dedup();
         let first = keys[0];
-        let mut sequence = self.packets.iter().find(|packet| is_video(packet)).unwrap().sequence;
+        let first_sequence = self.packets.iter().find(|packet| is_video(packet)).unwrap().sequence;
         self.packets
             .retain(|packet| !is_video(packet) || packet.timestamp == first || !keys.contains(&packet.timestamp));
-        for packet in self.packets.iter_mut().filter(|packet| is_video(packet)) {
-            packet.sequence = sequence;
-            sequence += 1;
-        }
+        let video = self.packets.iter_mut().filter(|packet| is_video(packet));
+        video.zip(first_sequence..).for_each(|(packet, sequence)| packet.sequence = sequence);
         self
     }
 

@@ -3,6 +3,8 @@
 //! **Invariant:** the session takes packets as long as the broadcast lasts, whether it can write them or not, and holds
 //! no more than a few seconds of them.
 
+mod backoff;
+mod cadence;
 mod fit;
 mod plan;
 mod segment;

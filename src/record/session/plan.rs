@@ -18,6 +18,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
+use super::cadence::Cadence;
 use super::fit::{Fit, Shape, area};
 use super::sound::HeldSound;
 use super::state::{Bar, Current, Previous, State};
@@ -54,12 +56,6 @@ const FILES_APART_NS: i64 = SECOND_NS;
 /// After a refusal it is tried again after so long.
 const REFUSED_PAUSE_NS: i64 = 30 * SECOND_NS;
 
-/// The longest pause after a failure.
-const PAUSE_MAX_NS: i64 = 60 * SECOND_NS;
-
-/// A file that lasted so long ends a row of failures.
-const LASTED_NS: i64 = 60 * SECOND_NS;
-
 const SECOND_NS: i64 = 1_000_000_000;
 
 /// The recording of one broadcast.
@@ -75,9 +71,9 @@ pub struct Plan {
     latest_ns: i64,
     begun_ns: i64,
     last_file: u32,
-    failures: u32,
+    backoff: Backoff,
     refused: Option<Codec>,
-    keyframe_asked_ns: i64,
+    cadence: Cadence,
 }
 
 impl Plan {
@@ -94,9 +90,9 @@ impl Plan {
             latest_ns: i64::MIN,
             begun_ns: i64::MIN,
             last_file: 0,
-            failures: 0,
+            backoff: Backoff::default(),
             refused: None,
-            keyframe_asked_ns: i64::MIN,
+            cadence: Cadence::new(rules.keyframes_ns),
         }
     }
 
@@ -201,18 +197,14 @@ impl Plan {
         let Some(current) = self.current().filter(|current| current.file == file) else {
             return;
         };
-        let lasted = self.latest_ns.saturating_sub(current.begin_ns) >= LASTED_NS;
+        let lasted_ns = self.latest_ns.saturating_sub(current.begin_ns);
         self.needs_keyframe = true;
         self.state = State::Barred(match failure {
             Failure::Refused(codec) => {
                 self.refused = Some(codec);
                 Bar::Refused(codec, self.latest_ns.saturating_add(REFUSED_PAUSE_NS))
             }
-            Failure::Broken => {
-                self.failures = if lasted { 1 } else { self.failures.saturating_add(1) };
-                let pause_ns = (SECOND_NS << (self.failures - 1).min(6)).min(PAUSE_MAX_NS);
-                Bar::Until(self.latest_ns.saturating_add(pause_ns))
-            }
+            Failure::Broken => Bar::Until(self.latest_ns.saturating_add(self.backoff.fail(lasted_ns))),
         });
     }
 
@@ -249,18 +241,9 @@ impl Plan {
     /// Whether the latest keyframe of the file is so long ago that one should be asked for, as the rules say. It is told
     /// once for each such time.
     pub fn keyframe_is_due(&mut self) -> bool {
-        let Some(keyframes_ns) = self.rules.keyframes_ns else {
-            return false;
-        };
-        let Some(current) = self.current().filter(|current| current.shape.streams.video.is_some()) else {
-            return false;
-        };
-        let since_ns = current.keyframe_ns.max(self.keyframe_asked_ns);
-        let is_due = current.latest_picture_ns.saturating_sub(since_ns) >= keyframes_ns;
-        if is_due {
-            self.keyframe_asked_ns = current.latest_picture_ns;
-        }
-        is_due
+        let current = self.current().filter(|current| current.shape.streams.video.is_some());
+        let times = current.map(|current| (current.keyframe_ns, current.latest_picture_ns));
+        times.is_some_and(|(keyframe_ns, latest_ns)| self.cadence.is_due(keyframe_ns, latest_ns))
     }
 
     /// Packets of sound that came too late for any file.

@@ -260,7 +260,7 @@ fn a_disk_that_goes_away_ends_the_file_and_one_that_comes_back_begins_another() 
 #[test]
 fn a_keyframe_is_due_once_for_each_interval_without_one() {
     let mut fed = Fed::new(true, 3600);
-    fed.plan.rules.keyframes_ns = Some(5 * SECOND_NS);
+    fed.plan.cadence = Cadence::new(Some(5 * SECOND_NS));
     let mut due_s = Vec::new();
     for at_s in 0..30 {
         fed.picture(at_s * 1000, at_s == 0 || at_s == 12);

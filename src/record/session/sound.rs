@@ -39,7 +39,7 @@ impl HeldSound {
 
     /// The next packet, where it stands before a moment.
     pub fn take_before(&mut self, before_ns: i64) -> Option<(i64, MediaPacket)> {
-        self.held.pop_front_if(|(at_ns, _)| *at_ns < before_ns)
+        self.take_if(|at_ns| at_ns < before_ns)
     }
 
     /// The next packet, where the picture has come so far, or has stayed too far behind.
@@ -47,7 +47,7 @@ impl HeldSound {
         let late_ns = self.held.back().map_or(i64::MIN, |(at_ns, _)| at_ns.saturating_sub(BEHIND_MAX_NS));
         // Nothing goes out ahead of the first picture.
         let until_ns = if picture_ns == i64::MIN { i64::MIN } else { picture_ns.max(late_ns) };
-        self.held.pop_front_if(|(at_ns, _)| *at_ns <= until_ns)
+        self.take_if(|at_ns| at_ns <= until_ns)
     }
 
     /// Drops what stands before a moment: no file holds it.
@@ -61,7 +61,12 @@ impl HeldSound {
     pub fn forget_old(&mut self) {
         let oldest_ns = self.held.back().map_or(i64::MIN, |(at_ns, _)| at_ns.saturating_sub(KEPT_NS));
         // It belongs to a time of which nothing is recorded.
-        while self.held.pop_front_if(|(at_ns, _)| *at_ns < oldest_ns).is_some() {}
+        while self.take_if(|at_ns| at_ns < oldest_ns).is_some() {}
+    }
+
+    fn take_if(&mut self, wanted: impl Fn(i64) -> bool) -> Option<(i64, MediaPacket)> {
+        self.first_ns().filter(|at_ns| wanted(*at_ns))?;
+        self.held.pop_front()
     }
 
     fn drop_first(&mut self) {
