@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use onair::rtp::codec::{Codec, TrackKind};
 use onair::signal::message::RecordingState;
 
+use super::faults::{ffmpegs_in, until};
 use super::media::streams;
 use super::sample::sample;
-use super::stage::{Stage, config, empty_dir, feed, script};
+use super::stage::{Stage, config, empty_dir, feed, list, script};
 
 /// A copy that ends early, as on a disk with bad sectors, must not take the place of what was written.
 #[tokio::test(flavor = "multi_thread")]
@@ -59,6 +60,80 @@ async fn what_cannot_be_read_is_never_removed() {
     // The oldest comes first, so the others have been tried.
     stage.end().await;
     assert!(garbage.exists() && headless.exists());
+}
+
+fn a_box(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32 + 8).to_be_bytes()[..], kind, body].concat()
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// A server without `--record-segment` wrote days into one file. To copy it would take gigabytes of memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_days_gets_its_name_as_it_is() {
+    let dir = empty_dir("days");
+    let user = dir.join("room/user");
+    std::fs::create_dir_all(&user).unwrap();
+    let header = a_box(b"tkhd", &[words(&[0, 0, 0, 1]), vec![0; 68]].concat());
+    let media = a_box(b"mdia", &a_box(b"mdhd", &words(&[0, 0, 0, 1000, 0, 0])));
+    let movie = a_box(b"moov", &a_box(b"trak", &[header, media].concat()));
+    // Eight million samples of 20 ms.
+    let run = a_box(b"trun", &words(&[0, 8_000_000]));
+    let fragment = [a_box(b"tfhd", &words(&[0x8, 1, 20])), a_box(b"tfdt", &words(&[0, 0])), run].concat();
+    let bytes = [a_box(b"ftyp", b"isom"), movie, a_box(b"moof", &a_box(b"traf", &fragment)), a_box(b"mdat", &[7; 99])];
+    std::fs::write(user.join("20200101-000000.part.mp4"), bytes.concat()).unwrap();
+    let stage = Stage::with(config(&dir)).await.unwrap();
+    let file = user.join("20200101-000000.mp4");
+    let there = async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), there).await.expect("it gets its name");
+    assert_eq!(std::fs::read(&file).unwrap(), bytes.concat());
+    let listed = list(&dir).await;
+    assert!((listed[0].duration_s - 160_000.0).abs() < 0.1, "{listed:?}");
+    stage.end().await;
+}
+
+/// The nice value of a process.
+fn nice_of(pid: nix::unistd::Pid) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap()
+}
+
+/// What encodes or copies goes behind the relay; what only writes down what comes does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn encoders_and_copies_yield_to_the_relay() {
+    let own = nice_of(nix::unistd::Pid::this());
+    for (name, lower) in [("h264", 0), ("vp8", 10)] {
+        let (dir, bin) = (empty_dir(&format!("priority-{name}")), empty_dir(&format!("priority-{name}-bin")));
+        let copied = bin.join("copied");
+        let text = format!(
+            r#"case " $* " in
+            *" -h "*) exit 0 ;;
+            *"-i file:"*) sleep 0.5; cut -d' ' -f19 /proc/$$/stat > {} ;;
+            esac
+            exec $REAL "$@""#,
+            copied.display()
+        );
+        let mut config = config(&dir);
+        config.ffmpeg = script(&bin, "ffmpeg", &text);
+        let mut stage = Stage::with(config).await.unwrap();
+        let sample = sample(name);
+        let (_, packets) = stage.announce("room/user", &[sample.codec, Codec::Opus]).await;
+        feed(&packets, &sample, Instant::now()).await;
+        assert_eq!(stage.told().await.state, RecordingState::Started);
+        until("one ffmpeg writes", || ffmpegs_in(&dir).len() == 1).await;
+        let writer = ffmpegs_in(&dir)[0];
+        until("it has its priority", || nice_of(writer) == (own + lower).min(19)).await;
+        drop(packets);
+        assert_eq!(stage.told().await.state, RecordingState::Finished);
+        assert_eq!(std::fs::read_to_string(copied).unwrap().trim(), "19", "{name}");
+        stage.end().await;
+    }
 }
 
 /// Once a broadcast was given up after five failures, within 20 s.
