@@ -27,7 +27,7 @@ function boxes(bytes) {
 
 scenario('FFmpeg 9 records into files that need no copy', async (stage) => {
   const ffmpeg = await ffmpegOfPyPI();
-  const server = await stage.serve('--ffmpeg', ffmpeg, '--record-segment', '3s', '--record-min-free', '0');
+  const server = await stage.serve('--ffmpeg', ffmpeg, '--record-segment', '3s');
   const args = ['-hide_banner', '-loglevel', 'warning', ...PICTURE, ...TONE, ...H264, ...OPUS, '-f', 'whip', `${server.url}/whip/lobby/encoder`];
   const encoder = new Program(ffmpeg, args);
   const started = await until('two files are finished', async () => {
