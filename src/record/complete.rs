@@ -8,7 +8,7 @@
 //! name, or when it is proven that they hold none.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::files::growing::Growth;
 use super::files::ledger::SpaceLedger;
 use super::files::mp4::{self, Survey};
 use super::files::path::RecordingPath;
+use super::files::pending;
 use crate::hub::io::FileFacts;
 
 /// How long the disk may take to be looked through, or to keep a finished file: an index of hours is read, and all that was
@@ -50,6 +51,9 @@ pub enum CompleteError {
     /// The disk holds no copy; the fragments stay.
     #[error("the disk is too full to complete the file: it plays as it is, and is completed when there is space")]
     NoSpace,
+    /// Another file has its name; it was given another one.
+    #[error("another file has the recording's name: what was written is {0} now, and is completed under that name")]
+    Renamed(String),
     /// ffmpeg could not copy it; the fragments stay.
     #[error("the file could not be completed: {0}")]
     Copy(String),
@@ -74,12 +78,15 @@ pub enum CompleteError {
 pub struct Completions {
     ledger: SpaceLedger,
     slots: Arc<Semaphore>,
+    /// The directory, where the operator's command waits for files.
+    marks: Option<PathBuf>,
 }
 
 impl Completions {
-    /// At most `max` completions at a time.
-    pub fn new(ledger: SpaceLedger, max: usize) -> Self {
-        Self { ledger, slots: Arc::new(Semaphore::new(max)) }
+    /// As many at a time as there are cores. With `marks`, each file is marked in that directory for the operator's command.
+    pub fn new(ledger: SpaceLedger, marks: Option<PathBuf>) -> Self {
+        let slots = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
+        Self { ledger, slots: Arc::new(Semaphore::new(slots)), marks }
     }
 }
 
@@ -100,37 +107,91 @@ pub async fn complete(
     largest: Option<(u16, u16)>,
 ) -> Result<FileFacts, CompleteError> {
     let on_disk = OnDisk { disk, path, growth: Arc::new(growth) };
-    let look = |turn: &Turn, path: &RecordingPath| mp4::survey(turn, &path.open_part(turn)?);
-    let part = match on_disk.run("looking through a file", look).await {
-        Err(DiskError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Err(CompleteError::Missing),
-        part => part?,
+    let _slot = completions.slots.acquire().await.map_err(|closed| DiskError::Io(io::Error::other(closed)))?;
+    let part = match on_disk.run("looking through a file", look).await? {
+        Found::Nothing => return Err(CompleteError::Missing),
+        Found::Finished(facts) => return Ok(facts),
+        Found::Renamed(name) => return Err(CompleteError::Renamed(name)),
+        Found::Part(part) => part,
     };
     let size_bytes = part.size_bytes;
     if part.is_proven_empty() {
         on_disk.run("removing a file", |turn, path| path.remove_part(turn)).await?;
         return Err(CompleteError::Empty);
     }
+    let marks = completions.marks.clone();
     // A track of which nothing came is left out by the copy alone.
     if part.is_complete() || part.total() > COPY_MAX_SAMPLES {
         let place = move |turn: &Turn, path: &RecordingPath| {
             let facts = prepare(turn, path, largest, false)?;
+            mark(turn, marks.as_deref(), path)?;
             path.publish_part(turn).map(|()| facts)
         };
         return Ok(on_disk.run("keeping a file", place).await?);
     }
-    let _slot = completions.slots.acquire().await.map_err(|closed| DiskError::Io(io::Error::other(closed)))?;
     let ledger = completions.ledger.clone();
     let reserve = move |turn: &Turn, _: &RecordingPath| ledger.reserve(turn, size_bytes);
     let _reservation = on_disk.run("looking for space", reserve).await?.ok_or(CompleteError::NoSpace)?;
     let completed = match copy(ffmpeg, path, size_bytes).await {
-        Ok(()) => on_disk.run("keeping a file", move |turn, path| publish(turn, path, &part, largest)).await?,
+        Ok(()) => {
+            let publish =
+                move |turn: &Turn, path: &RecordingPath| publish(turn, path, &part, largest, marks.as_deref());
+            on_disk.run("keeping a file", publish).await.unwrap_or_else(|error| Err(error.into()))
+        }
         Err(error) => Err(error),
     };
-    if completed.is_err() {
+    // What a disk that does not answer has yet to do, it does with that copy.
+    if completed.as_ref().is_err_and(|error| !matches!(error, CompleteError::Disk(error) if error.is_silent())) {
         // It is missing where ffmpeg did not come so far.
         let _ = on_disk.run("removing a copy", |turn, path| path.remove_temporary(turn)).await;
     }
     completed
+}
+
+/// What stands where a growing file should.
+#[derive(Debug)]
+enum Found {
+    /// It, to be completed.
+    Part(Survey),
+    /// Nothing.
+    Nothing,
+    /// The finished file: an earlier completion has come so far.
+    Finished(FileFacts),
+    /// It had the name of another finished file, and has this one now.
+    Renamed(String),
+}
+
+fn look(turn: &Turn, path: &RecordingPath) -> io::Result<Found> {
+    let finished = match path.open_finished(turn) {
+        Ok(file) => Some(mp4::survey(turn, &file)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let part = match path.open_part(turn) {
+        Ok(file) => mp4::survey(turn, &file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(finished.map_or(Found::Nothing, |finished| Found::Finished(facts_of(&finished))));
+        }
+        Err(error) => return Err(error),
+    };
+    match finished {
+        None => Ok(Found::Part(part)),
+        // A server that was killed had published the copy, and not yet removed the fragments.
+        Some(finished) if finished.is_whole() && finished.holds_all_of(&part) => {
+            path.remove_part(turn)?;
+            Ok(Found::Finished(facts_of(&finished)))
+        }
+        Some(_) => path.renumber(turn).map(Found::Renamed),
+    }
+}
+
+/// Marks a file for the operator's command, before it is there: so none is forgotten.
+fn mark(turn: &Turn, marks: Option<&Path>, path: &RecordingPath) -> io::Result<()> {
+    marks.map_or(Ok(()), |root| pending::mark(turn, root, &path.name()))
+}
+
+fn facts_of(survey: &Survey) -> FileFacts {
+    FileFacts { duration: survey.duration, size_bytes: survey.size_bytes }
 }
 
 /// One file on its disk.
@@ -170,6 +231,7 @@ fn publish(
     path: &RecordingPath,
     part: &Survey,
     largest: Option<(u16, u16)>,
+    marks: Option<&Path>,
 ) -> io::Result<Result<FileFacts, CompleteError>> {
     let copy = mp4::survey(turn, &path.open_temporary(turn)?)?;
     if !copy.is_whole() {
@@ -180,6 +242,7 @@ fn publish(
         return Ok(Err(CompleteError::Lossy { kept, held: part.total() }));
     }
     let facts = prepare(turn, path, largest, true)?;
+    mark(turn, marks, path)?;
     path.publish(turn).map(|()| Ok(facts))
 }
 
@@ -189,6 +252,5 @@ fn prepare(turn: &Turn, path: &RecordingPath, largest: Option<(u16, u16)>, is_co
     if let Some((width, height)) = largest {
         mp4::set_size(turn, &file, width, height)?;
     }
-    let Survey { duration, size_bytes, .. } = mp4::survey(turn, &file)?;
-    Ok(FileFacts { duration, size_bytes })
+    Ok(facts_of(&mp4::survey(turn, &file)?))
 }

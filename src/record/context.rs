@@ -84,8 +84,10 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// True when the recorder stops.
     pub stop: watch::Receiver<bool>,
-    /// The way to the disk.
+    /// The way to the disk for what takes a moment.
     pub disk: Disk,
+    /// The way to it for what takes long: whole files and directories. Whatever waits there holds up no new file.
+    pub slow_disk: Disk,
     /// What completions share.
     pub completions: Completions,
     handle: HubHandle,
@@ -112,11 +114,14 @@ impl Context {
         handover: Option<Handover>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let marks = config.on_recording.is_some().then(|| config.dir.clone());
         let ledger = SpaceLedger::new(config.dir.clone(), config.min_free_bytes, status.clone());
+        let completions = Completions::new(ledger, marks);
         Self {
             config,
             disk,
-            completions: Completions::new(ledger, cores),
+            slow_disk: Disk::default(),
+            completions,
             counters,
             stop,
             handle,
@@ -208,7 +213,7 @@ impl Context {
         growth: Growth,
         largest: Option<(u16, u16)>,
     ) -> Result<FileFacts, CompleteError> {
-        let facts = complete(&self.disk, &self.completions, &self.config.ffmpeg, path, growth, largest).await?;
+        let facts = complete(&self.slow_disk, &self.completions, &self.config.ffmpeg, path, growth, largest).await?;
         if let Some(handover) = &self.handover {
             handover.file(path.name()).await;
         }
@@ -239,7 +244,7 @@ impl Context {
         }
         let file = match &completed {
             Ok(_) => Some(path.name()),
-            Err(CompleteError::Empty | CompleteError::Missing) => None,
+            Err(CompleteError::Empty | CompleteError::Missing | CompleteError::Renamed(_)) => None,
             Err(_) => Some(path.part_name()),
         };
         match (failure, completed) {
@@ -268,7 +273,7 @@ impl Context {
         tracing::error!(session = session.0, %broadcast, file = file.as_deref(), %error, "recording failed");
         self.counters.failed.add(1);
         // Where the directory lies is no one's business but the operator's.
-        let root = format!("{}/", self.config.dir.display());
+        let root = self.config.dir.join("").display().to_string();
         self.tell(*recording, RecordingState::Failed, file, Some(error.replace(&root, "")));
     }
 

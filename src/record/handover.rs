@@ -5,8 +5,8 @@
 //!
 //! **Invariant:** a file counts as handed over only when the command has ended with status 0.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,15 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::counters::Counters;
 use super::ffmpeg::process::{Priority, Process};
+use super::files::directory::DiskStatus;
 use super::files::disk::{self, Disk, Turn};
-use super::files::path::began;
+use super::files::path::{FINAL, PART, began};
 use super::files::{pending, reading};
 use crate::hub::io::FileFacts;
 
@@ -37,7 +38,13 @@ const PAUSE_MIN: Duration = Duration::from_secs(10);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
-/// Files that wait, at most. The marks of the others are found at the next start.
+/// How often the marks are looked through.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(300);
+
+/// The pause before a file is looked for again that is not there yet, or whose disk is away.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
+
+/// Files that wait, at most. The marks of the others are found when those are done.
 const WAITING_MAX: usize = 10_000;
 
 /// Files that may be announced before they are taken.
@@ -71,6 +78,8 @@ enum Outcome {
     Done,
     /// The file is gone: there is nothing to hand over.
     Gone,
+    /// It is not finished yet, or its disk is away.
+    NotYet,
     Failed(String),
 }
 
@@ -80,8 +89,11 @@ struct Runner {
     dir: PathBuf,
     disk: Disk,
     counters: Arc<Counters>,
+    status: watch::Receiver<DiskStatus>,
     waiting: BTreeMap<String, Waiting>,
     running: JoinSet<(String, u32, Outcome)>,
+    running_names: BTreeSet<String>,
+    search_at: Instant,
     is_ending: bool,
 }
 
@@ -90,13 +102,23 @@ impl Handover {
     pub fn start(
         command: String,
         dir: PathBuf,
-        disk: Disk,
+        status: watch::Receiver<DiskStatus>,
         counters: Arc<Counters>,
         token: impl Send + 'static,
     ) -> Self {
         let (messages, receiver) = mpsc::channel(ANNOUNCED_MAX);
-        let (waiting, running) = (BTreeMap::new(), JoinSet::new());
-        let runner = Runner { command, dir, disk, counters, waiting, running, is_ending: false };
+        let runner = Runner {
+            command,
+            dir,
+            disk: Disk::default(),
+            counters,
+            status,
+            waiting: BTreeMap::new(),
+            running: JoinSet::new(),
+            running_names: BTreeSet::new(),
+            search_at: Instant::now(),
+            is_ending: false,
+        };
         tokio::spawn(async move {
             runner.run(receiver).await;
             drop(token);
@@ -118,49 +140,50 @@ impl Handover {
 
 impl Runner {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        self.find_marked().await;
+        let mut status = self.status.clone();
         loop {
+            if Instant::now() >= self.search_at && !self.is_ending {
+                self.find_marked().await;
+            }
             self.start_due();
             if self.is_ending && self.running.is_empty() {
                 return;
             }
-            let next = self.next_due();
+            let next = self.next_due().map_or(self.search_at, |due| due.min(self.search_at));
             tokio::select! {
                 message = messages.recv(), if !self.is_ending => match message {
-                    Some(Message::File(name)) => self.take(name).await,
+                    Some(Message::File(name)) => self.take(name),
                     Some(Message::Last) | None => self.is_ending = true,
                 },
                 Some(ended) = self.running.join_next(), if !self.running.is_empty() => match ended {
                     Ok((name, failures, outcome)) => self.settle(name, failures, outcome).await,
                     Err(error) => tracing::error!(%error, "a run of --on-recording was not seen to end"),
                 },
-                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                Ok(()) = status.changed() => {
+                    if status.borrow_and_update().state.is_usable() {
+                        self.search_at = Instant::now();
+                    }
+                }
+                () = sleep_until(next), if !self.is_ending => {}
             }
         }
     }
 
+    /// Finds the files that wait: those of earlier runs, and whatever was not announced.
     async fn find_marked(&mut self) {
+        self.search_at = Instant::now() + SEARCH_INTERVAL;
         let dir = self.dir.clone();
         let find = move |turn: &Turn| pending::marked(turn, &dir);
         match self.disk.run("looking for recordings to hand over", disk::DEADLINE, find).await {
-            Ok(names) => {
-                let due = Instant::now();
-                self.waiting.extend(names.into_iter().map(|name| (name, Waiting { due, failures: 0 })));
-            }
-            Err(error) => tracing::warn!(%error, "recordings of earlier that wait for --on-recording are not found"),
+            Ok(names) => names.into_iter().for_each(|name| self.take(name)),
+            Err(error) => tracing::warn!(%error, "recordings that wait for --on-recording cannot be looked for"),
         }
     }
 
-    async fn take(&mut self, name: String) {
-        let (dir, marked) = (self.dir.clone(), name.clone());
-        let mark = move |turn: &Turn| pending::mark(turn, &dir, &marked);
-        if let Err(error) = self.disk.run("marking a recording", disk::DEADLINE, mark).await {
-            tracing::warn!(%error, file = %name, "a restart would not run --on-recording for this file again");
-        }
-        if self.waiting.len() < WAITING_MAX {
+    /// Takes a file that is marked. What is not taken is found by its mark.
+    fn take(&mut self, name: String) {
+        if !self.running_names.contains(&name) && self.waiting.len() < WAITING_MAX {
             self.waiting.entry(name).or_insert(Waiting { due: Instant::now(), failures: 0 });
-        } else {
-            tracing::error!(file = %name, "too many recordings wait for --on-recording: it runs after a restart");
         }
     }
 
@@ -180,6 +203,7 @@ impl Runner {
                 return;
             };
             let failures = self.waiting.remove(&name).map_or(0, |waiting| waiting.failures);
+            self.running_names.insert(name.clone());
             let job = Job { command: self.command.clone(), dir: self.dir.clone(), disk: self.disk.clone(), name };
             self.running.spawn(async move {
                 let outcome = job.run().await;
@@ -189,7 +213,12 @@ impl Runner {
     }
 
     async fn settle(&mut self, name: String, failures: u32, outcome: Outcome) {
+        self.running_names.remove(&name);
         match outcome {
+            Outcome::NotYet => {
+                self.waiting.insert(name, Waiting { due: Instant::now() + LOOK_PAUSE, failures });
+                return;
+            }
             Outcome::Failed(said) => {
                 self.counters.handovers_failed.add(1);
                 let pause = PAUSE_MAX.min(PAUSE_MIN.saturating_mul(1 << failures.min(16)));
@@ -224,19 +253,13 @@ struct Job {
 impl Job {
     async fn run(&self) -> Outcome {
         let path = self.dir.join(&self.name);
-        let look = {
-            let path = path.clone();
-            move |turn: &Turn| reading::facts(turn, &path)
-        };
+        let (dir, name) = (self.dir.clone(), self.name.clone());
+        let look = move |turn: &Turn| find(turn, &dir, &name);
         let facts = match self.disk.run("opening a recording", disk::DEADLINE, look).await {
-            Ok(facts) => facts,
-            Err(error) => {
-                let error = std::io::Error::from(error);
-                return match error.kind() {
-                    std::io::ErrorKind::NotFound => Outcome::Gone,
-                    _ => Outcome::Failed(error.to_string()),
-                };
-            }
+            Ok(Ok(facts)) => facts,
+            Ok(Err(outcome)) => return outcome,
+            Err(error) if error.is_silent() => return Outcome::NotYet,
+            Err(error) => return Outcome::Failed(std::io::Error::from(error).to_string()),
         };
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &self.command]).stdin(Stdio::null());
@@ -271,4 +294,18 @@ impl Job {
             ("ONAIR_SIZE_BYTES", facts.size_bytes.to_string()),
         ]
     }
+}
+
+/// What a file holds, or why it cannot be handed over.
+fn find(turn: &Turn, dir: &Path, name: &str) -> std::io::Result<Result<FileFacts, Outcome>> {
+    match reading::facts(turn, &dir.join(name)) {
+        Ok(facts) => return Ok(Ok(facts)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let growing = name.replace(FINAL, PART);
+    // Without its mark this is another directory: the disk is away.
+    let is_away = !pending::is_marked(turn, dir, name);
+    let is_growing = reading::metadata(turn, &dir.join(growing)).is_ok();
+    Ok(Err(if is_away || is_growing { Outcome::NotYet } else { Outcome::Gone }))
 }

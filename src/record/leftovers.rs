@@ -164,7 +164,7 @@ impl Leftovers {
             }
             Ok(abandoned.unfinished)
         };
-        match self.context.disk.run("looking for unfinished recordings", SEARCH_MAX, search).await {
+        match self.context.slow_disk.run("looking for unfinished recordings", SEARCH_MAX, search).await {
             Ok(unfinished) => {
                 let now = Instant::now();
                 for path in unfinished {
@@ -231,6 +231,10 @@ impl Leftovers {
                 Outcome::Gone
             }
             Err(CompleteError::Missing) => Outcome::Gone,
+            Err(error @ CompleteError::Renamed(_)) => {
+                tracing::warn!(%file, "{error}");
+                Outcome::Gone
+            }
             Err(error) => {
                 tracing::warn!(%file, %error, "an unfinished recording could not be completed: it is tried again later");
                 Outcome::Failed

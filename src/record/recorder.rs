@@ -85,7 +85,7 @@ impl Recorder {
         let context = {
             let counters = Arc::<Counters>::default();
             let handover = config.on_recording.clone().map(|command| {
-                Handover::start(command, config.dir.clone(), disk.clone(), Arc::clone(&counters), handover_token)
+                Handover::start(command, config.dir.clone(), receiver.clone(), Arc::clone(&counters), handover_token)
             });
             Context::new(config, handle, ability, stopped, disk, receiver, leftovers, counters, handover)
         };
@@ -104,7 +104,7 @@ impl Recorder {
         let config = &context.config;
         let (dir, growing) = (config.dir.clone(), config.growing.clone());
         let counters = Arc::clone(&context.counters);
-        RetentionTask::of_recorder(context.disk.clone(), dir, config.retention, growing, counters)
+        RetentionTask::of_recorder(context.slow_disk.clone(), dir, config.retention, growing, counters)
             .start(context.stop.clone());
         tokio::spawn(supervise(Arc::clone(&context), token, new_recordings));
         Ok(Self { context, codecs, stop, ended, handed_over, _directory: directory })

@@ -84,7 +84,19 @@ async fn finished(file: &Path) {
     tokio::time::timeout(Duration::from_secs(30), there).await.unwrap_or_else(|_| panic!("{}", file.display()));
 }
 
+/// All at once, for they mostly wait.
 #[tokio::test(flavor = "multi_thread")]
+async fn recording_goes_on_by_itself_when_its_disk_does() {
+    let hangs = tokio::spawn(a_disk_that_hangs());
+    let fills = tokio::spawn(a_disk_that_fills_up());
+    let is_read_only = tokio::spawn(a_disk_that_is_read_only());
+    let is_unmounted = tokio::spawn(a_disk_that_is_unmounted());
+    let is_removed = tokio::spawn(a_directory_that_is_removed());
+    for outcome in [hangs, fills, is_read_only, is_unmounted, is_removed] {
+        outcome.await.unwrap();
+    }
+}
+
 async fn a_disk_that_hangs() {
     let disk = Mount::bindfs();
     let dir = disk.path().join("recordings");
@@ -95,7 +107,6 @@ async fn a_disk_that_hangs() {
     assert!(decoded_pictures(&first) > 60);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up() {
     let disk = Mount::tmpfs("64m");
     let filling = disk.path().join("filling");
@@ -106,7 +117,6 @@ async fn a_disk_that_fills_up() {
 }
 
 /// The kernel makes no file system read-only while a file on it is open for writing, so the broadcast comes afterwards.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_read_only() {
     let disk = Mount::tmpfs("64m");
     let mut config = config(&disk.path());
@@ -126,7 +136,6 @@ async fn a_disk_that_is_read_only() {
     assert!(decoded_pictures(&disk.path().join(file.unwrap())) > 60);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_unmounted() {
     let disk = Mount::tmpfs("64m");
     let [_, second] = goes_on(&disk.path(), "not mounted", || disk.unmount(), || disk.mount_tmpfs("64m")).await;
@@ -134,7 +143,6 @@ async fn a_disk_that_is_unmounted() {
 }
 
 /// The file that was being written goes with the directory; the next one begins as soon as it has been made again.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_is_removed() {
     let disk = Mount::tmpfs("64m");
     let dir = disk.path().join("recordings");

@@ -99,3 +99,64 @@ async fn what_was_left_unfinished_is_handed_over_too() {
     assert_eq!(lines(&told), [name]);
     stage.end().await;
 }
+
+/// A command may leave something running: it counts by its own end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_in_the_background_holds_nothing_up() {
+    let (dir, out) = (empty_dir("handover-background"), empty_dir("handover-background-out"));
+    std::fs::create_dir_all(&out).unwrap();
+    let mut config = config(&dir);
+    let pid = out.join("pid");
+    config.on_recording = Some(format!("sleep 300 & echo $! > {}", pid.display()));
+    let mut stage = Stage::with(config).await.unwrap();
+    let (_, packets) = stage.announce("room/user", &[Codec::H264, Codec::Opus]).await;
+    feed(&packets, &sample("h264"), Instant::now()).await;
+    drop(packets);
+    let taken = async {
+        while stage.recorder.metrics().handovers == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.expect("it counts by its own end");
+    let child = nix::unistd::Pid::from_raw(lines(&pid)[0].parse().unwrap());
+    nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).expect("what it left goes on");
+    stage.end().await;
+}
+
+/// The directory is elsewhere when the command is to be run again, and comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_away_is_no_reason_to_forget_a_file() {
+    let (dir, out) = (empty_dir("handover-away"), empty_dir("handover-away-out"));
+    std::fs::create_dir_all(&out).unwrap();
+    let (away, told) = (out.join("away"), out.join("told"));
+    let mut config = config(&dir);
+    // The first run takes the directory away, as an unmount would, and fails.
+    let line = format!(
+        "echo \"$ONAIR_PATH\" >> {0}; test $(wc -l < {0}) -gt 1 || {{ mv {1} {2}; exit 1; }}",
+        told.display(),
+        dir.display(),
+        away.display()
+    );
+    config.on_recording = Some(line);
+    let mut stage = Stage::with(config).await.unwrap();
+    let (_, packets) = stage.announce("room/user", &[Codec::H264, Codec::Opus]).await;
+    feed(&packets, &sample("h264"), Instant::now()).await;
+    drop(packets);
+    let lasting = async {
+        while stage.recorder.metrics().handovers_failed == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Long enough for the next run to find nothing.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        assert_eq!(stage.recorder.metrics().handovers, 0);
+        // The recorder has made the directory again by now.
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::rename(&away, &dir).unwrap();
+        while stage.recorder.metrics().handovers == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, lasting).await.expect("it is run when the disk is back");
+    assert_eq!(lines(&told).len(), 2);
+    stage.end().await;
+}

@@ -14,7 +14,7 @@ use super::stage::{Stage, config, empty_dir};
 
 /// Kills in all, and at a time.
 const KILLS: usize = 20;
-const AT_ONCE: usize = 5;
+const AT_ONCE: usize = 10;
 
 /// The finished files below a directory.
 fn finished(dir: &Path) -> Vec<PathBuf> {

@@ -62,6 +62,31 @@ async fn what_cannot_be_read_is_never_removed() {
     assert!(garbage.exists() && headless.exists());
 }
 
+/// A server that is killed between giving a file its name and removing the fragments leaves both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_file_beside_its_fragments_is_the_end_of_them_and_another_file_is_not() {
+    let dir = empty_dir("both");
+    let file = Stage::with(config(&dir)).await.unwrap().record(&sample("h264"), &[Codec::H264, Codec::Opus]).await;
+    let user = file.parent().unwrap();
+    let (whole, other) = (user.join("20200101-000000.mp4"), user.join("20200101-000001.mp4"));
+    std::fs::copy(&file, &whole).unwrap();
+    std::fs::copy(&file, whole.with_extension("part.mp4")).unwrap();
+    std::fs::write(&other, "somebody's own").unwrap();
+    std::fs::copy(&file, other.with_extension("part.mp4")).unwrap();
+    let stage = Stage::with(config(&dir)).await.unwrap();
+    until("the fragments are gone", || !whole.with_extension("part.mp4").exists()).await;
+    until("the other gets another name", || !other.with_extension("part.mp4").exists()).await;
+    let renamed = user.join("20200101-000001-2.part.mp4");
+    assert!(renamed.exists() || renamed.with_file_name("20200101-000001-2.mp4").exists());
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "somebody's own");
+    assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&file).unwrap());
+    stage.end().await;
+    // The next start finds it at once.
+    let stage = Stage::with(config(&dir)).await.unwrap();
+    until("it is completed under that name", || user.join("20200101-000001-2.mp4").exists()).await;
+    stage.end().await;
+}
+
 fn a_box(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32 + 8).to_be_bytes()[..], kind, body].concat()
 }
@@ -155,8 +180,8 @@ async fn recording_goes_on_after_any_number_of_failures() {
     config.ffmpeg = script(&bin, "ffmpeg", &text);
     let mut stage = Stage::with(config).await.unwrap();
     let (_, packets) = stage.announce("room/user", &[Codec::Opus]).await;
-    // Ten minutes of sound, as it would come, but quicker; each failure is seen before more is sent.
-    let sound = sample("h264").repeated(200).only(TrackKind::Audio);
+    // Six minutes of sound, as it would come, but quicker; each failure is seen before more is sent.
+    let sound = sample("h264").repeated(120).only(TrackKind::Audio);
     let (begin, mut sent) = (Instant::now(), 0);
     let mut told = Vec::new();
     let all: Vec<_> = sound.media(begin).collect();

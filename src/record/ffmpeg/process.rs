@@ -17,11 +17,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::quirks;
@@ -34,6 +37,9 @@ pub const STALL_MAX: Duration = Duration::from_secs(5);
 
 /// How long a killed process may take to be gone. One that hangs in the kernel, on a disk that does not answer, stays.
 const KILLED_MAX: Duration = Duration::from_secs(2);
+
+/// How long the output of a process is still read when it has ended.
+const LAST_READS: Duration = Duration::from_secs(1);
 
 /// What is kept of the end of ffmpeg's messages.
 const SAID_MAX_BYTES: usize = 2048;
@@ -196,6 +202,30 @@ fn lower(pid: Option<u32>, priority: Priority) {
     }
 }
 
+/// Kills a process and all that it has started, unless it has ended before.
+#[derive(Debug)]
+struct Group(Option<Pid>);
+
+impl Group {
+    /// The group of a leashed process. Others run on by themselves.
+    fn of(child: &Child, is_leashed: bool) -> Self {
+        Self(child.id().filter(|_| is_leashed).and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    }
+
+    fn kill(&self) {
+        if let Some(group) = self.0 {
+            // It fails only where nothing of it is left.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 async fn attend(
     mut child: Child,
     stdout: Option<ChildStdout>,
@@ -203,14 +233,16 @@ async fn attend(
     mut kill: mpsc::Receiver<()>,
     is_leashed: bool,
 ) -> Exit {
-    let output = tokio::spawn(read_all(stdout, OUTPUT_MAX_BYTES, false));
-    let said = tokio::spawn(read_all(stderr, SAID_MAX_BYTES, true));
+    let mut output = tokio::spawn(read_all(stdout, OUTPUT_MAX_BYTES, false));
+    let mut said = tokio::spawn(read_all(stderr, SAID_MAX_BYTES, true));
+    let mut group = Group::of(&child, is_leashed);
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
             wish = kill.recv() => {
                 let is_free = wish.is_none() && !is_leashed;
                 if !is_free {
+                    group.kill();
                     // It fails only where the process has ended.
                     let _ = child.start_kill();
                 }
@@ -220,15 +252,26 @@ async fn attend(
             }
         }
     };
-    let said = one_line(&said.await.unwrap_or_default());
+    // What it has left in the background may stay, and its number may soon be another's.
+    group.0 = None;
+    // Such a child holds the pipes open; what the process itself has said is there.
+    let (said, output) = tokio::join!(read_within(&mut said, LAST_READS), read_within(&mut output, LAST_READS));
+    let said = one_line(&said);
     let (success, status) = match status {
         Ok(status) => (status.success(), status.to_string()),
         Err(error) => (false, error.to_string()),
     };
-    Exit {
-        success,
-        said: if said.is_empty() { status } else { format!("{status}: {said}") },
-        output: output.await.unwrap_or_default(),
+    Exit { success, said: if said.is_empty() { status } else { format!("{status}: {said}") }, output }
+}
+
+/// What a reader has read, unless that takes too long.
+async fn read_within(reader: &mut JoinHandle<Vec<u8>>, limit: Duration) -> Vec<u8> {
+    match timeout(limit, &mut *reader).await {
+        Ok(read) => read.unwrap_or_default(),
+        Err(_) => {
+            reader.abort();
+            Vec::new()
+        }
     }
 }
 

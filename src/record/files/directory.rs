@@ -224,8 +224,8 @@ impl Directory {
             // Another directory stands there, or none. A lock that is kept would keep a lost file system busy.
             self.held = None;
         }
-        let has_lock_file = fs::symlink_metadata(self.root.join(LOCK)).is_ok();
-        if let Some(place) = self.place.as_mut().filter(|place| !has_lock_file && place.is_unmounted()) {
+        // A lock file proves nothing: a server that ran before the disk was mounted has left one there.
+        if let Some(place) = self.place.as_mut().filter(|place| place.is_unmounted()) {
             place.open = None;
             return Err(DiskState::NotMounted);
         }

@@ -170,6 +170,35 @@ impl RecordingPath {
         }
     }
 
+    /// Opens the finished file, to read it.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none, or the disk fails.
+    pub fn open_finished(&self, _turn: &Turn) -> io::Result<File> {
+        File::open(self.finished())
+    }
+
+    /// Gives the growing file another name, since a finished file has taken the one that it would get. Returns it.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk fails, or no name is left.
+    pub fn renumber(&self, turn: &Turn) -> io::Result<String> {
+        for number in 2..=SAME_SECOND_MAX {
+            // Its own number stays in front: `20260203-040506-2` may become `20260203-040506-2000`.
+            let stem = match self.stem.rsplit('/').next().map(|name| name.len() > STAMP_CHARACTERS) {
+                Some(true) => format!("{}{number:03}", self.stem),
+                _ => format!("{}-{number}", self.stem),
+            };
+            let other = Self { root: self.root.clone(), stem };
+            if !other.finished_exists(turn) && rename_to_free(turn, &self.part(), &other.part()).is_ok() {
+                return Ok(other.part_name());
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
     /// Opens the growing file, to read and to correct it.
     ///
     /// # Errors

@@ -37,6 +37,11 @@ pub fn mark(_turn: &Turn, root: &Path, name: &str) -> io::Result<()> {
     File::create(mark)?.sync_all()
 }
 
+/// Whether a recording is marked.
+pub fn is_marked(_turn: &Turn, root: &Path, name: &str) -> bool {
+    fs::symlink_metadata(marks(root).join(name)).is_ok()
+}
+
 /// Removes a mark.
 ///
 /// # Errors

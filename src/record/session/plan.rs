@@ -53,6 +53,9 @@ const LATE_SOUND_NS: i64 = SECOND_NS;
 /// Files begun for one broadcast are this far apart at least.
 const FILES_APART_NS: i64 = SECOND_NS;
 
+/// A timeline that falls back by more than this has begun anew: the tracks of one are never so far apart.
+const STEP_BACK_NS: i64 = 10 * SECOND_NS;
+
 /// After a refusal it is tried again after so long.
 const REFUSED_PAUSE_NS: i64 = 30 * SECOND_NS;
 
@@ -116,7 +119,9 @@ impl Plan {
                 }
             }
             State::Writing(current) | State::Turning(current, _) => {
-                let fit = current.shape.fits(&picture, self.has_audio);
+                // What stands before the file's beginning, on a timeline that has stepped back, is for another one.
+                let is_before = at_ns < current.begin_ns;
+                let fit = if is_before { Fit::No } else { current.shape.fits(&picture, self.has_audio) };
                 let turns = matches!(self.state, State::Turning(..));
                 self.write_or_turn(at_ns, picture, fit, turns, steps);
             }
@@ -260,6 +265,9 @@ impl Plan {
 
     /// The timeline has come to `at_ns`: ends a pause, and what waited long enough.
     fn pass(&mut self, at_ns: i64, steps: &mut Vec<Step>) {
+        if at_ns.saturating_add(STEP_BACK_NS) < self.latest_ns {
+            self.step_back(at_ns);
+        }
         self.latest_ns = self.latest_ns.max(at_ns);
         let is_over = match &self.state {
             State::Barred(Bar::Until(until_ns) | Bar::Refused(_, until_ns)) => self.latest_ns >= *until_ns,
@@ -280,6 +288,14 @@ impl Plan {
             && let State::Writing(current) = std::mem::replace(&mut self.state, State::Idle)
         {
             self.state = State::Turning(current, at_ns);
+        }
+    }
+
+    /// What was to be waited for on the old timeline is not waited for on the new one.
+    fn step_back(&mut self, at_ns: i64) {
+        (self.latest_ns, self.begun_ns) = (at_ns, self.begun_ns.min(at_ns.saturating_sub(FILES_APART_NS)));
+        if let State::Barred(Bar::Until(until_ns) | Bar::Refused(_, until_ns)) = &mut self.state {
+            *until_ns = (*until_ns).min(at_ns.saturating_add(REFUSED_PAUSE_NS));
         }
     }
 

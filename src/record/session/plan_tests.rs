@@ -271,6 +271,27 @@ fn a_keyframe_is_due_once_for_each_interval_without_one() {
     assert_eq!(due_s, [5, 10, 17, 22, 27]);
 }
 
+#[test]
+fn a_timeline_that_steps_back_is_followed() {
+    let mut fed = Fed::new(true, 3600);
+    fed.picture(100_000, true);
+    fed.picture(130_000, false);
+    assert_eq!(fed.told(), "+1 1v100000 1v130000");
+    fed.picture(60_000, false);
+    assert!(fed.plan.wants_keyframe());
+    fed.picture(60_040, true);
+    fed.picture(60_080, false);
+    fed.picture(61_100, false);
+    assert_eq!(fed.told(), "+2 2v60040 2v60080 -1 2v61100");
+    let mut fed = Fed::new(true, 3600);
+    fed.picture(600_000, true);
+    fed.plan.failed(FileId(1), Failure::Broken);
+    fed.told();
+    fed.picture(100, true);
+    fed.picture(31_000, true);
+    assert!(fed.told().contains("v31000"));
+}
+
 /// Whatever comes, no unit stands in two files, and no file gets anything before its beginning or after its end.
 #[test]
 fn no_unit_is_written_twice_whatever_comes() {

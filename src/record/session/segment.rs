@@ -112,6 +112,7 @@ impl Segment {
             self.largest = Some(self.largest.map_or(size, |largest| larger(largest, size)));
         }
         let Some(since_begin_ns) = self.since_begin(at_ns) else {
+            self.counters.packets_dropped.add(picture.payloads.len() as u64);
             return Ok(());
         };
         let sent = self.feed.send(TrackKind::Video, since_begin_ns, picture.codec, &picture.payloads).await;
@@ -125,6 +126,7 @@ impl Segment {
     /// [`FfmpegError`]; the file is over then.
     pub async fn write_sound(&mut self, at_ns: i64, sound: &MediaPacket) -> Result<(), FfmpegError> {
         let Some(since_begin_ns) = self.since_begin(at_ns).filter(|_| self.streams.audio.is_some()) else {
+            self.counters.packets_dropped.add(1);
             return Ok(());
         };
         let payload = std::slice::from_ref(&sound.payload);
