@@ -93,8 +93,10 @@ impl Recorder {
         let context = Arc::new(context);
         context.counters.free_bytes.set(free_bytes.unwrap_or(0));
         context.counters.min_free_bytes.set(context.config.min_free_bytes);
-        context.order(Order::Recordable(codecs));
-        let mut watcher = DiskWatcher { context: Arc::clone(&context), directory, status: sender, paused: false };
+        let recordable = Some(codecs);
+        let mut watcher =
+            DiskWatcher { context: Arc::clone(&context), directory, status: sender, recordable, paused: false };
+        watcher.announce();
         watcher.tell(&status);
         let directory = Arc::clone(&watcher.directory);
         let (token, ended) = mpsc::channel(1);
@@ -176,6 +178,8 @@ struct DiskWatcher {
     context: Arc<Context>,
     directory: SharedDirectory,
     status: watch::Sender<DiskStatus>,
+    /// What can be recorded, until the hub has taken it.
+    recordable: Option<CodecSet>,
     /// What the hub was told.
     paused: bool,
 }
@@ -207,7 +211,17 @@ impl DiskWatcher {
             if let Some(free_bytes) = free_bytes {
                 self.context.counters.free_bytes.set(free_bytes);
             }
+            self.announce();
             self.publish(status);
+        }
+    }
+
+    /// Tells the hub what can be recorded. A hub that is too busy is told at the next look.
+    fn announce(&mut self) {
+        if let Some(codecs) = self.recordable
+            && self.context.try_order(Order::Recordable(codecs)).is_ok()
+        {
+            self.recordable = None;
         }
     }
 
@@ -260,4 +274,45 @@ async fn look_at(disk: &Disk, directory: &SharedDirectory, generation: u64) -> L
     };
     let looked = disk.run("looking at the recordings' directory", disk::DEADLINE, look).await;
     looked.ok().flatten().unwrap_or_else(silent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::{HandleError, Request, bridge};
+    use crate::record::{AudioFormat, Growing, Retention};
+
+    fn config(dir: PathBuf) -> RecorderConfig {
+        RecorderConfig {
+            dir,
+            ffmpeg: "/nonexistent/ffmpeg".into(),
+            min_free_bytes: 0,
+            retention: Retention::default(),
+            growing: Growing::default(),
+            segment: Duration::from_secs(3600),
+            keyframes: None,
+            audio: AudioFormat::Copy,
+            on_recording: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_is_too_busy_is_told_later_what_can_be_recorded() {
+        let dir = std::env::temp_dir().join(format!("onair-recorder-busy-{}", std::process::id()));
+        let (handle, mut port, new_recordings) = bridge().unwrap();
+        while handle.order(Order::RecordingPaused(false)).is_ok() {}
+        assert_eq!(handle.order(Order::RecordingPaused(false)), Err(HandleError::Busy));
+        let recorder = Recorder::start(config(dir.clone()), handle, new_recordings).await.unwrap();
+        let told = async {
+            while let Some(request) = port.requests.recv().await {
+                if matches!(request, Request::Order(Order::Recordable(_))) {
+                    return;
+                }
+            }
+            panic!("the recorder is gone");
+        };
+        tokio::time::timeout(space::INTERVAL * 5, told).await.expect("it is told at a later look");
+        recorder.finish(Duration::from_secs(5)).await;
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }
