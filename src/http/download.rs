@@ -1,7 +1,7 @@
 //! The disk behind downloads: what tower-http's file service reads goes through [`Disk`].
 //!
 //! **Invariant:** a body holds no thread while its client does not read, and a disk that hangs holds no more threads than the
-//! disk's quota allows, however many downloads wait for it.
+//! disk's quota allows, however many downloads wait for it. A download that ends closes its file on such a thread.
 
 use std::fs::Metadata;
 use std::io::{self, SeekFrom};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tokio::task::JoinHandle;
 use tower_http::services::fs::{Backend, File};
 
-use crate::record::{Disk, OpenRecording, Turn, recording_metadata};
+use crate::record::{Disk, DiskOwned, OpenRecording, Turn, recording_metadata};
 
 /// How long the disk may take for the head of an answer.
 const HEAD_MAX: Duration = Duration::from_secs(5);
@@ -40,7 +40,11 @@ impl Backend for RecordingBackend {
     fn open(&self, path: PathBuf) -> Self::OpenFuture {
         let disk = self.0.clone();
         Box::pin(async move {
-            let open = move |turn: &Turn| OpenRecording::open(turn, &path);
+            let owner = disk.clone();
+            let open = move |turn: &Turn| {
+                let (file, metadata) = OpenRecording::open(turn, &path)?;
+                Ok((DiskOwned::new(&owner, file), metadata))
+            };
             let (file, metadata) = disk.run("opening a recording", HEAD_MAX, open).await?;
             Ok(Download { disk, file: Arc::new(file), metadata, offset: 0, reading: None })
         })
@@ -57,7 +61,7 @@ impl Backend for RecordingBackend {
 #[derive(Debug)]
 pub struct Download {
     disk: Disk,
-    file: Arc<OpenRecording>,
+    file: Arc<DiskOwned<OpenRecording>>,
     metadata: Metadata,
     offset: u64,
     reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
@@ -81,7 +85,10 @@ impl AsyncRead for Download {
         }
         let reading = this.reading.get_or_insert_with(|| {
             let (disk, file, offset) = (this.disk.clone(), Arc::clone(&this.file), this.offset);
-            let read = move |turn: &Turn| file.read_at(turn, offset, max_bytes);
+            let read = move |turn: &Turn| {
+                let file = file.get().ok_or(io::ErrorKind::NotFound)?;
+                file.read_at(turn, offset, max_bytes)
+            };
             tokio::spawn(async move { Ok(disk.run("reading a recording", PIECE_MAX, read).await?) })
         });
         let read = ready!(Pin::new(reading).poll(cx));

@@ -25,7 +25,7 @@ pub use counters::RecorderMetrics;
 pub use ffmpeg::command::AudioFormat;
 pub use files::catalogue::Catalogue;
 pub use files::directory::DiskState;
-pub use files::disk::{DEADLINE as DISK_DEADLINE, Disk, DiskError, Turn};
+pub use files::disk::{DEADLINE as DISK_DEADLINE, Disk, DiskError, DiskOwned, Turn};
 pub use files::growing::Growing;
 pub use files::listing::{Before, Page, Position, Query, RecordingFile};
 pub use files::reading::{OpenRecording, metadata as recording_metadata};

@@ -13,7 +13,7 @@ use super::context::{Context, RecorderConfig, Token, stopped};
 use super::counters::{Counters, RecorderMetrics};
 use super::ffmpeg::probe::probe;
 use super::files::directory::{Directory, DiskState, DiskStatus, Look};
-use super::files::disk::{self, Disk, Turn};
+use super::files::disk::{self, Disk, DiskOwned, Turn};
 use super::files::space;
 use super::handover::Handover;
 use super::leftovers::Leftovers;
@@ -45,11 +45,11 @@ pub struct Recorder {
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
     handed_over: mpsc::Receiver<()>,
-    _directory: SharedDirectory,
+    directory: SharedDirectory,
 }
 
-/// Looked at by one call at a time; one that hangs keeps it.
-type SharedDirectory = Arc<Mutex<Directory>>;
+/// Looked at by one call at a time; one that hangs keeps it. It holds open files.
+type SharedDirectory = Arc<DiskOwned<Mutex<Directory>>>;
 
 impl Recorder {
     /// Takes the directory, finds out what ffmpeg can do, completes in the background what an earlier server left, and
@@ -64,7 +64,8 @@ impl Recorder {
         new_recordings: mpsc::Receiver<NewRecording>,
     ) -> Result<Self, RecordError> {
         let disk = Disk::default();
-        let directory = Arc::new(Mutex::new(Directory::new(config.dir.clone(), config.min_free_bytes)));
+        let directory = Mutex::new(Directory::new(config.dir.clone(), config.min_free_bytes));
+        let directory = Arc::new(DiskOwned::new(&disk, directory));
         let Look { status, free_bytes } = look_at(&disk, &directory, 0).await;
         match status.state {
             DiskState::Ready | DiskState::Full { .. } => {}
@@ -92,8 +93,10 @@ impl Recorder {
         let context = Arc::new(context);
         context.counters.free_bytes.set(free_bytes.unwrap_or(0));
         context.counters.min_free_bytes.set(context.config.min_free_bytes);
-        context.order(Order::Recordable(codecs));
-        let mut watcher = DiskWatcher { context: Arc::clone(&context), directory, status: sender, paused: false };
+        let recordable = Some(codecs);
+        let mut watcher =
+            DiskWatcher { context: Arc::clone(&context), directory, status: sender, recordable, paused: false };
+        watcher.announce();
         watcher.tell(&status);
         let directory = Arc::clone(&watcher.directory);
         let (token, ended) = mpsc::channel(1);
@@ -107,7 +110,7 @@ impl Recorder {
         RetentionTask::of_recorder(context.slow_disk.clone(), dir, config.retention, growing, counters)
             .start(context.stop.clone());
         tokio::spawn(supervise(Arc::clone(&context), token, new_recordings));
-        Ok(Self { context, codecs, stop, ended, handed_over, _directory: directory })
+        Ok(Self { context, codecs, stop, ended, handed_over, directory })
     }
 
     /// What this ffmpeg can record. The hub is told by itself, and separately when the disk is not ready.
@@ -137,9 +140,16 @@ impl Recorder {
         if timeout_at(by, self.ended.recv()).await.is_err() {
             tracing::warn!("not every recording could be completed in time: the rest is completed at the next start");
         }
-        self.context.end_handover().await;
-        if timeout_at(by, self.handed_over.recv()).await.is_err() {
+        let handed_over = async {
+            self.context.end_handover().await;
+            self.handed_over.recv().await
+        };
+        if timeout_at(by, handed_over).await.is_err() {
             tracing::warn!("--on-recording did not end in time: it is run again at the next start");
+        }
+        // The next recorder may want the directory at once. A look that hangs keeps it.
+        if let Some(directory) = Arc::into_inner(self.directory) {
+            directory.close(by.saturating_duration_since(Instant::now())).await;
         }
     }
 }
@@ -168,12 +178,21 @@ struct DiskWatcher {
     context: Arc<Context>,
     directory: SharedDirectory,
     status: watch::Sender<DiskStatus>,
+    /// What can be recorded, until the hub has taken it.
+    recordable: Option<CodecSet>,
     /// What the hub was told.
     paused: bool,
 }
 
 impl DiskWatcher {
-    async fn run(mut self, _token: Token) {
+    async fn run(mut self, token: Token) {
+        self.watch().await;
+        // The recorder ends with its last token, and then needs the directory for itself.
+        drop(self);
+        drop(token);
+    }
+
+    async fn watch(&mut self) {
         let mut stop = self.context.stop.clone();
         let mut ticks = interval(space::INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -192,7 +211,17 @@ impl DiskWatcher {
             if let Some(free_bytes) = free_bytes {
                 self.context.counters.free_bytes.set(free_bytes);
             }
+            self.announce();
             self.publish(status);
+        }
+    }
+
+    /// Tells the hub what can be recorded. A hub that is too busy is told at the next look.
+    fn announce(&mut self) {
+        if let Some(codecs) = self.recordable
+            && self.context.try_order(Order::Recordable(codecs)).is_ok()
+        {
+            self.recordable = None;
         }
     }
 
@@ -236,13 +265,54 @@ async fn look_at(disk: &Disk, directory: &SharedDirectory, generation: u64) -> L
     let silent = || Look { status: DiskStatus { state: DiskState::Silent, generation }, free_bytes: None };
     let directory = Arc::clone(directory);
     let look = move |turn: &Turn| {
-        Ok(match directory.try_lock() {
-            Ok(mut directory) => Some(directory.look(turn)),
-            Err(TryLockError::Poisoned(poisoned)) => Some(PoisonError::into_inner(poisoned).look(turn)),
+        Ok(match directory.get().map(Mutex::try_lock) {
+            Some(Ok(mut directory)) => Some(directory.look(turn)),
+            Some(Err(TryLockError::Poisoned(poisoned))) => Some(PoisonError::into_inner(poisoned).look(turn)),
             // An earlier look still hangs.
-            Err(TryLockError::WouldBlock) => None,
+            Some(Err(TryLockError::WouldBlock)) | None => None,
         })
     };
     let looked = disk.run("looking at the recordings' directory", disk::DEADLINE, look).await;
     looked.ok().flatten().unwrap_or_else(silent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::{HandleError, Request, bridge};
+    use crate::record::{AudioFormat, Growing, Retention};
+
+    fn config(dir: PathBuf) -> RecorderConfig {
+        RecorderConfig {
+            dir,
+            ffmpeg: "/nonexistent/ffmpeg".into(),
+            min_free_bytes: 0,
+            retention: Retention::default(),
+            growing: Growing::default(),
+            segment: Duration::from_secs(3600),
+            keyframes: None,
+            audio: AudioFormat::Copy,
+            on_recording: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_is_too_busy_is_told_later_what_can_be_recorded() {
+        let dir = std::env::temp_dir().join(format!("onair-recorder-busy-{}", std::process::id()));
+        let (handle, mut port, new_recordings) = bridge().unwrap();
+        while handle.order(Order::RecordingPaused(false)).is_ok() {}
+        assert_eq!(handle.order(Order::RecordingPaused(false)), Err(HandleError::Busy));
+        let recorder = Recorder::start(config(dir.clone()), handle, new_recordings).await.unwrap();
+        let told = async {
+            while let Some(request) = port.requests.recv().await {
+                if matches!(request, Request::Order(Order::Recordable(_))) {
+                    return;
+                }
+            }
+            panic!("the recorder is gone");
+        };
+        tokio::time::timeout(space::INTERVAL * 5, told).await.expect("it is told at a later look");
+        recorder.finish(Duration::from_secs(5)).await;
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

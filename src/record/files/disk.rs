@@ -4,14 +4,17 @@
 //! disk is back, and nothing can end the call. On a tokio worker such a call stops HTTP, WebSockets and timers.
 //!
 //! **Invariant:** only [`Disk::run`] hands out a [`Turn`], and every function under `record::files` that calls the disk takes
-//! one; so the compiler keeps such calls off tokio's workers. A turn is given back when its call has really returned.
+//! one; so the compiler keeps such calls off tokio's workers. A turn is given back when its call has really returned. An
+//! open file calls the disk once more when it is closed: [`DiskOwned`] keeps that call off the workers.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Calls under way or stuck at a time, for each [`Disk`]. So many threads a hung disk can cost.
 pub const TURNS_MAX: usize = 16;
@@ -114,10 +117,89 @@ impl Disk {
     }
 }
 
+/// A value whose drop calls the disk, such as an open file. It is dropped on a blocking thread, whoever drops this.
+#[derive(Debug)]
+pub struct DiskOwned<T: Send + 'static> {
+    disk: Disk,
+    /// `None` only once it is being closed.
+    value: Option<T>,
+}
+
+impl<T: Send + 'static> DiskOwned<T> {
+    /// The value is dropped with a turn of `disk`.
+    pub fn new(disk: &Disk, value: T) -> Self {
+        Self { disk: disk.clone(), value: Some(value) }
+    }
+
+    /// The value, which is there for as long as this is.
+    pub fn get(&self) -> Option<&T> {
+        self.value.as_ref()
+    }
+
+    /// Drops the value now, and waits for that until the deadline.
+    pub async fn close(mut self, deadline: Duration) {
+        if let Some(closing) = self.begin_closing() {
+            // A disk that hangs closes it later.
+            let _ = timeout(deadline, closing).await;
+        }
+    }
+
+    fn begin_closing(&mut self) -> Option<JoinHandle<()>> {
+        let value = self.value.take()?;
+        // Without a runtime there is no worker to hold up.
+        let runtime = Handle::try_current().ok()?;
+        let turns = Arc::clone(&self.disk.turns);
+        Some(runtime.spawn(async move {
+            // No deadline: at its end the value could only be dropped here, on a worker. Nobody waits for this task.
+            let permit = turns.acquire_owned().await;
+            let close = move || {
+                drop(value);
+                drop(permit);
+            };
+            let _ = tokio::task::spawn_blocking(close).await;
+        }))
+    }
+}
+
+impl<T: Send + 'static> Drop for DiskOwned<T> {
+    fn drop(&mut self) {
+        drop(self.begin_closing());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    /// Tells in which thread it is dropped.
+    struct TellsItsDrop(mpsc::Sender<std::thread::ThreadId>);
+
+    impl Drop for TellsItsDrop {
+        fn drop(&mut self) {
+            let _ = self.0.send(std::thread::current().id());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_of_the_disk_is_dropped_on_a_blocking_thread_when_its_turn_comes() {
+        let disk = Disk::with_turns(1);
+        let (release, hang) = mpsc::channel::<()>();
+        let stuck = disk.run("opening a file", Duration::from_millis(50), move |_| {
+            let _ = hang.recv();
+            Ok(())
+        });
+        assert!(stuck.await.unwrap_err().is_silent());
+        let (told, drops) = mpsc::channel();
+        drop(DiskOwned::new(&disk, TellsItsDrop(told.clone())));
+        DiskOwned::new(&disk, TellsItsDrop(told)).close(Duration::from_millis(50)).await;
+        assert_eq!(drops.try_recv(), Err(mpsc::TryRecvError::Empty), "the only turn is stuck");
+        drop(release);
+        disk.run("waiting for the turns before", DEADLINE, |_| Ok(())).await.unwrap();
+        let threads: Vec<_> = drops.try_iter().collect();
+        assert_eq!(threads.len(), 2);
+        assert!(!threads.contains(&std::thread::current().id()));
+    }
 
     #[tokio::test]
     async fn a_call_that_hangs_is_given_up_and_keeps_its_turn_until_it_returns() {
