@@ -3,9 +3,9 @@
 //! **Invariant:** a server that records nothing takes no directory and looks for no ffmpeg.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::samples::{recorder_samples, removed_sample};
 use crate::config::{Config, RecordAudio, Size, Span};
@@ -21,11 +21,37 @@ const FORWARDED_MAX: usize = 64;
 
 type Meter = Arc<dyn Fn() -> RecorderMetrics + Send + Sync>;
 
+/// Why a recorder that is asked for does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum EnsureError {
+    /// It cannot start.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The server stops.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl EnsureError {
+    /// The reason for clients: it names no path of this machine.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Record(RecordError::Taken(_)) => "another server records into the same directory",
+            Self::Record(RecordError::Directory(..)) => {
+                "the recordings' directory cannot be used, and the server's log says why"
+            }
+            Self::Stopping => "the server is stopping",
+        }
+    }
+}
+
 /// The recorder, once it runs.
 pub struct Recording {
     config: RecorderConfig,
     handle: HubHandle,
+    /// Held while the recorder starts.
     running: AsyncMutex<Option<Recorder>>,
+    stopping: watch::Receiver<bool>,
     /// What the hub announces, until a recorder takes it.
     announced: Mutex<Option<mpsc::Receiver<NewRecording>>>,
     meter: Mutex<Option<Meter>>,
@@ -34,7 +60,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Starts the recorder where broadcasts are recorded by a rule; else only what keeps to the retention.
+    /// Starts the recorder where broadcasts are recorded by a rule; else only what keeps to the retention. Cancel
+    /// safe: what was begun ends.
     ///
     /// # Errors
     ///
@@ -51,6 +78,7 @@ impl Recording {
             config: recorder_config,
             handle,
             running: AsyncMutex::new(None),
+            stopping: stopping.clone(),
             announced: Mutex::new(None),
             meter: Mutex::new(None),
             retention_meter: None,
@@ -71,12 +99,21 @@ impl Recording {
         Ok(Arc::new(recording))
     }
 
-    /// Sees that the recorder runs: what it can record is known to the hub before this returns.
+    /// Sees that the recorder runs: what it can record is known to the hub before this returns. Cancel safe.
     ///
     /// # Errors
     ///
-    /// [`RecordError`]; it is tried again the next time.
-    pub async fn ensure(&self) -> Result<(), RecordError> {
+    /// [`EnsureError`]; it is tried again the next time.
+    pub async fn ensure(&self) -> Result<(), EnsureError> {
+        tokio::select! {
+            biased;
+            // The start holds the lock that `finish` needs, and may wait a minute for an ffmpeg that hangs.
+            () = stopped(self.stopping.clone()) => Err(EnsureError::Stopping),
+            ensured = self.start_unless_running() => Ok(ensured?),
+        }
+    }
+
+    async fn start_unless_running(&self) -> Result<(), RecordError> {
         let mut running = self.running.lock().await;
         if running.is_some() {
             return Ok(());
@@ -108,11 +145,22 @@ impl Recording {
     }
 
     /// Ends every recording and completes its file, as far as the deadline allows.
-    pub async fn finish(&self, deadline: Duration) {
-        if let Some(recorder) = self.running.lock().await.take() {
-            recorder.finish(deadline).await;
+    pub async fn finish(&self, deadline: Instant) {
+        let Ok(mut running) = timeout_at(deadline, self.running.lock()).await else {
+            tracing::warn!("the recorder was still starting: it is not waited for");
+            return;
+        };
+        if let Some(recorder) = running.take() {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            recorder.finish(rest).await;
         }
     }
+}
+
+/// Waits until the server stops.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // A server that is gone has stopped.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 fn recorder_config(config: &Config, growing: Growing) -> RecorderConfig {
