@@ -36,6 +36,9 @@ impl EnsureError {
     /// The reason for clients: it names no path of this machine.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Record(RecordError::Unable(_)) => {
+                "this server has no usable ffmpeg, and its log says what is missing"
+            }
             Self::Record(RecordError::Taken(_)) => "another server records into the same directory",
             Self::Record(RecordError::Directory(..)) => {
                 "the recordings' directory cannot be used, and the server's log says why"
@@ -119,7 +122,8 @@ impl Recording {
             return Ok(());
         }
         let (forwarded, taken) = mpsc::channel(FORWARDED_MAX);
-        let recorder = Recorder::start(self.config.clone(), self.handle.clone(), taken).await?;
+        // One that can record nothing would stay until a restart: the next request tries again.
+        let recorder = Recorder::start_able(self.config.clone(), self.handle.clone(), taken).await?;
         *lock(&self.meter) = Some(Arc::new(recorder.meter()));
         *running = Some(recorder);
         if let Some(mut announced) = lock(&self.announced).take() {

@@ -120,6 +120,28 @@ async fn a_recording_is_started_stopped_and_started_again_on_request() {
 }
 
 #[tokio::test]
+async fn a_recorder_without_ffmpeg_is_tried_again_at_the_next_request() {
+    const RECORDING: &str = "/api/broadcasts/r/u/recording";
+    let scratch = Scratch::new();
+    let ffmpeg = scratch.path().join("ffmpeg-later");
+    let server = Server::start_with(scratch, &off(ffmpeg.to_str().unwrap()), &[]).await;
+    let mut encoder = wire::live(&server, 1, "r/u").await;
+    for _ in 0..2 {
+        let refused = server.request("POST", RECORDING, &[], b"").await;
+        refused.problem(503);
+        assert!(refused.text().contains("no usable ffmpeg"), "{refused:?}");
+        assert!(!refused.text().contains("ffmpeg-later"), "{refused:?}");
+    }
+    let real = std::env::var("ONAIR_FFMPEG").unwrap_or_else(|_| "ffmpeg".to_owned());
+    script(&server.scratch, "ffmpeg-later", &format!("exec {real} \"$@\""));
+    let started = server.request("POST", RECORDING, &[], b"").await;
+    assert_eq!(started.status, 204, "{started:?}");
+    let directory = server.scratch.path().join("recordings/r/u");
+    until("a file is there", &mut [&mut encoder], |_| std::fs::read_dir(&directory).is_ok()).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_recorder_that_does_not_get_started_does_not_hold_the_stop_up() {
     let scratch = Scratch::new();
     let began = scratch.path().join("began");
