@@ -1,8 +1,10 @@
 //! The recorder within the server: from the start, or, with `--record off`, from the first request for a recording on.
 //!
-//! **Invariant:** a server that records nothing takes no directory and looks for no ffmpeg.
+//! **Invariant:** a server that records nothing takes no directory and looks for no ffmpeg, unless an earlier run left
+//! something to complete or to hand over there.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -13,11 +15,15 @@ use crate::handle::{HubHandle, NewRecording};
 use crate::http::metrics::Sample;
 use crate::hub::record_rule::RecordRule;
 use crate::record::{
-    AudioFormat, Growing, RecordError, Recorder, RecorderConfig, RecorderMetrics, Retention, RetentionTask,
+    AudioFormat, Disk, Growing, RecordError, Recorder, RecorderConfig, RecorderMetrics, Retention, RetentionTask, Turn,
+    has_leftovers,
 };
 
 /// Recordings that may wait between the hub and a recorder that was started late.
 const FORWARDED_MAX: usize = 64;
+
+/// How long the look for what an earlier run left may take.
+const LOOK_MAX: Duration = Duration::from_secs(60);
 
 type Meter = Arc<dyn Fn() -> RecorderMetrics + Send + Sync>;
 
@@ -63,8 +69,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Starts the recorder where broadcasts are recorded by a rule; else only what keeps to the retention. Cancel
-    /// safe: what was begun ends.
+    /// Starts the recorder where broadcasts are recorded by a rule; else what keeps to the retention, and in the background
+    /// the recorder where an earlier run left something. Cancel safe: what was begun ends.
     ///
     /// # Errors
     ///
@@ -94,7 +100,9 @@ impl Recording {
                 task.start(stopping);
             }
             recording.announced = Mutex::new(Some(announced));
-            return Ok(Arc::new(recording));
+            let recording = Arc::new(recording);
+            tokio::spawn(Arc::clone(&recording).take_up());
+            return Ok(recording);
         }
         let recorder = Recorder::start(recording.config.clone(), recording.handle.clone(), announced).await?;
         recording.meter = Mutex::new(Some(Arc::new(recorder.meter())));
@@ -113,6 +121,27 @@ impl Recording {
             // The start holds the lock that `finish` needs, and may wait a minute for an ffmpeg that hangs.
             () = stopped(self.stopping.clone()) => Err(EnsureError::Stopping),
             ensured = self.start_unless_running() => Ok(ensured?),
+        }
+    }
+
+    /// Starts the recorder where an earlier run left something to complete or to hand over.
+    async fn take_up(self: Arc<Self>) {
+        let (dir, growing) = (self.config.dir.clone(), self.config.growing.clone());
+        let hands_over = self.config.on_recording.is_some();
+        let look = move |turn: &Turn| has_leftovers(turn, &dir, &growing, hands_over);
+        match Disk::default().run("looking for what an earlier run left", LOOK_MAX, look).await {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => {
+                tracing::warn!(%error, "unfinished recordings of an earlier run are not looked for");
+                return;
+            }
+        }
+        match self.ensure().await {
+            Ok(()) | Err(EnsureError::Stopping) => {}
+            Err(EnsureError::Record(error)) => {
+                tracing::warn!(%error, "unfinished recordings of an earlier run are not completed now");
+            }
         }
     }
 
