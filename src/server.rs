@@ -9,6 +9,7 @@ mod samples;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -92,6 +93,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     process::raise_descriptors();
     let (handle, port, new_recordings) = bridge().context("cannot make an eventfd")?;
     let (stop, stopping) = watch::channel(false);
+    let mut shutdown = pin!(shutdown);
     let (tls, keeper) = tls_source(&config).map(Tls::new).transpose()?.unzip();
     let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let listener = listener::bind(config.http).map_err(|error| cannot_listen(config.http, "http", &error))?;
@@ -119,8 +121,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     // ---- recorder ----------------------------------------------------------------------------------------------------
     // It tells the hub by itself what it can record.
     let growing = Growing::default();
-    let recording =
-        Recording::start(&config, growing.clone(), handle.clone(), new_recordings, stopping.clone()).await?;
+    let starting = Recording::start(&config, growing.clone(), handle.clone(), new_recordings, stopping.clone());
+    let recording = tokio::select! {
+        biased;
+        // It may wait a minute for an ffmpeg or a disk that hangs.
+        () = &mut shutdown => return stop_at_start(&handle, driver).await,
+        started = starting => started?,
+    };
 
     // ---- access ------------------------------------------------------------------------------------------------------
     let policy = PolicyCell::new(config.policy()?);
@@ -155,7 +162,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             let recording = Arc::clone(&recording);
             Arc::new(move || {
                 let recording = Arc::clone(&recording);
-                Box::pin(async move { recording.ensure().await.map_err(|error| error.to_string()) })
+                Box::pin(async move {
+                    recording.ensure().await.map_err(|error| {
+                        tracing::error!(%error, "the recorder does not start");
+                        error.reason().to_owned()
+                    })
+                })
             })
         }),
     };
@@ -176,7 +188,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         );
     }
     let died = tokio::select! {
-        () = shutdown => false,
+        () = &mut shutdown => false,
         () = driver.ended() => true,
     };
 
@@ -190,12 +202,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         stop_hub(&handle, begun + JOIN_DEADLINE).await;
     }
     // The recordings are finished while the last downloads run.
-    let finish = recording.finish((begun + FINISH_DEADLINE).saturating_duration_since(Instant::now()));
-    let (doors, ()) = tokio::join!(doors, finish);
+    let (doors, ()) = tokio::join!(doors, recording.finish(begun + FINISH_DEADLINE));
     doors.context("the accept loop failed")?;
-    if timeout_at(begun + FINISH_DEADLINE + JOIN_DEADLINE, driver.ended()).await.is_err() {
-        anyhow::bail!("the hub's thread does not end");
-    }
+    join_hub(&mut driver, begun + FINISH_DEADLINE + JOIN_DEADLINE).await?;
     // Its last words come with the end of the hub's thread.
     if let Some(mut teller) = teller
         && timeout_at(begun + STOP_DEADLINE, &mut teller).await.is_err()
@@ -207,6 +216,21 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     anyhow::ensure!(!died, "the hub's thread ended by itself");
     tracing::info!(took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "stopped");
     Ok(())
+}
+
+/// The stop before the doors are open: only the hub's thread runs.
+async fn stop_at_start(handle: &HubHandle, mut driver: Driver) -> anyhow::Result<()> {
+    tracing::info!("stopping before the start is over");
+    let begun = Instant::now();
+    stop_hub(handle, begun + JOIN_DEADLINE).await;
+    join_hub(&mut driver, begun + FINISH_DEADLINE).await?;
+    anyhow::ensure!(!driver.has_panicked(), "the hub's thread panicked");
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn join_hub(driver: &mut Driver, deadline: Instant) -> anyhow::Result<()> {
+    timeout_at(deadline, driver.ended()).await.context("the hub's thread does not end")
 }
 
 /// Where the certificate comes from, if there is to be one.

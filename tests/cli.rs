@@ -7,7 +7,7 @@ mod live;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use live::{PATIENCE, Scratch, Server, onair};
+use live::{PATIENCE, Scratch, Server, onair, script, written};
 use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -74,6 +74,29 @@ async fn connections_that_dawdle_do_not_hold_the_stop_up() {
     let begun = Instant::now();
     server.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_ffmpeg_that_hangs_at_the_start_does_not_hold_the_stop_up() {
+    // It hangs at once, or at the first try to record.
+    for version in ["", "test \"$1\" = -version && echo 'ffmpeg version 7.1' && exit\n"] {
+        let scratch = Scratch::new();
+        let began = scratch.path().join("began");
+        let ffmpeg = script(&scratch, "ffmpeg", &format!("{version}echo $$ > {}\nexec sleep 100", began.display()));
+        let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--ffmpeg", ffmpeg.to_str().unwrap()];
+        let child = onair(&scratch, &args, &[]).spawn().unwrap();
+        let sleeper = written(&began).await.trim().to_owned();
+        let since = Instant::now();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(since.elapsed() < Duration::from_secs(10), "{:?}: {log}", since.elapsed());
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{log}");
+        assert!(log.lines().last().unwrap().contains("stopped"), "{log}");
+        let status = std::fs::read_to_string(format!("/proc/{sleeper}/status")).unwrap_or_default();
+        assert!(status.is_empty() || status.contains("State:\tZ"), "the ffmpeg of a try runs on: {status}");
+    }
 }
 
 #[tokio::test]

@@ -39,10 +39,7 @@ pub async fn start_recording(
         return answer(outcome);
     }
     // With `--record off` the recorder starts with the first request that needs it.
-    state.start_recorder().await.map_err(|why| {
-        tracing::error!(%why, "the recorder does not start");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the recorder does not start: the server's log says why")
-    })?;
+    state.start_recorder().await.map_err(|reason| Problem::no_recorder(&reason))?;
     answer(state.handle().operate(broadcast, Operation::StartRecording).await?)
 }
 

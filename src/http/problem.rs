@@ -115,6 +115,13 @@ impl Problem {
         }
     }
 
+    /// The recorder that a request needs does not start. The next request tries it again.
+    #[must_use]
+    pub fn no_recorder(reason: &str) -> Self {
+        let detail = format!("the recorder does not start: {reason}");
+        Self { retry_after_s: Some(BUSY_RETRY_AFTER_S), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
     /// The hub's thread has not answered in time.
     #[must_use]
     pub fn no_answer() -> Self {

@@ -25,7 +25,7 @@ const EVENT_STREAMS_MAX: u32 = 1_000;
 /// Streams of events at a time from one IPv4 address or one IPv6 /64, loopback excepted.
 const EVENT_STREAMS_PER_ADDRESS_MAX: usize = 50;
 
-/// Starts the recorder, unless it runs already; else says in one line why it does not start.
+/// Starts the recorder, unless it runs already; else tells clients in one line why it does not start.
 pub type StartRecorder = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// What the doors need to know of the configuration.
@@ -173,7 +173,7 @@ impl AppState {
     ///
     /// # Errors
     ///
-    /// One line for the log where it cannot start.
+    /// One line for clients where it cannot start.
     pub(super) async fn start_recorder(&self) -> Result<(), String> {
         match &self.0.config.recorder {
             Some(start) => start().await,

@@ -27,6 +27,7 @@ pub use files::catalogue::Catalogue;
 pub use files::directory::DiskState;
 pub use files::disk::{DEADLINE as DISK_DEADLINE, Disk, DiskError, DiskOwned, Turn};
 pub use files::growing::Growing;
+pub use files::left::has_leftovers;
 pub use files::listing::{Before, Page, Position, Query, RecordingFile};
 pub use files::reading::{OpenRecording, metadata as recording_metadata};
 pub use files::removal::{RemoveError, remove};

@@ -35,6 +35,9 @@ pub enum RecordError {
     /// The directory cannot be used.
     #[error("recordings cannot be kept in {dir}: {1}", dir = .0.display())]
     Directory(PathBuf, DiskState),
+    /// No usable ffmpeg. One line that says what is missing.
+    #[error("{0}")]
+    Unable(String),
 }
 
 /// Records broadcasts until it is finished.
@@ -63,6 +66,28 @@ impl Recorder {
         handle: HubHandle,
         new_recordings: mpsc::Receiver<NewRecording>,
     ) -> Result<Self, RecordError> {
+        Self::begin(config, handle, new_recordings, false).await
+    }
+
+    /// As [`start`](Self::start), but fails without a usable ffmpeg. The directory is free again then.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`]
+    pub async fn start_able(
+        config: RecorderConfig,
+        handle: HubHandle,
+        new_recordings: mpsc::Receiver<NewRecording>,
+    ) -> Result<Self, RecordError> {
+        Self::begin(config, handle, new_recordings, true).await
+    }
+
+    async fn begin(
+        config: RecorderConfig,
+        handle: HubHandle,
+        new_recordings: mpsc::Receiver<NewRecording>,
+        must_be_able: bool,
+    ) -> Result<Self, RecordError> {
         let disk = Disk::default();
         let directory = Mutex::new(Directory::new(config.dir.clone(), config.min_free_bytes));
         let directory = Arc::new(DiskOwned::new(&disk, directory));
@@ -74,6 +99,10 @@ impl Recorder {
         }
         let ability = probe(&config.ffmpeg, config.audio).await;
         let (codecs, said) = (ability.codecs, &ability.said);
+        if codecs.is_empty() && must_be_able {
+            release(directory, disk::DEADLINE).await;
+            return Err(RecordError::Unable(ability.said));
+        }
         if codecs.is_empty() {
             tracing::warn!("{said}");
         } else {
@@ -147,10 +176,14 @@ impl Recorder {
         if timeout_at(by, handed_over).await.is_err() {
             tracing::warn!("--on-recording did not end in time: it is run again at the next start");
         }
-        // The next recorder may want the directory at once. A look that hangs keeps it.
-        if let Some(directory) = Arc::into_inner(self.directory) {
-            directory.close(by.saturating_duration_since(Instant::now())).await;
-        }
+        release(self.directory, by.saturating_duration_since(Instant::now())).await;
+    }
+}
+
+/// Gives the directory back, for the next recorder may want it at once. A look that hangs keeps it.
+async fn release(directory: SharedDirectory, deadline: Duration) {
+    if let Some(directory) = Arc::into_inner(directory) {
+        directory.close(deadline).await;
     }
 }
 
@@ -294,6 +327,18 @@ mod tests {
             audio: AudioFormat::Copy,
             on_recording: None,
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_must_be_able_fails_without_ffmpeg_and_leaves_the_directory_free() {
+        let dir = std::env::temp_dir().join(format!("onair-recorder-unable-{}", std::process::id()));
+        for _ in 0..3 {
+            let (handle, mut port, new_recordings) = bridge().unwrap();
+            let error = Recorder::start_able(config(dir.clone()), handle, new_recordings).await.unwrap_err();
+            assert!(matches!(&error, RecordError::Unable(said) if said.contains("install ffmpeg")), "{error}");
+            assert!(port.requests.recv().await.is_none(), "the hub is told nothing");
+        }
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[tokio::test]

@@ -302,7 +302,7 @@ async fn each_door_answers_with_what_is_described_for_it() {
             204,
         ),
         // Its ffmpeg is nowhere.
-        ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/u/recording", &[OPERATOR], b"", 409),
+        ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/u/recording", &[OPERATOR], b"", 503),
         ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/u/recording", &[elsewhere], b"", 403),
         ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/u/recording", &[], b"", 401),
         ("POST /api/broadcasts/{room}/{user}/recording", "/api/broadcasts/r/v/recording", &[OPERATOR], b"", 404),

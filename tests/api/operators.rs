@@ -1,14 +1,17 @@
 //! What operators do over HTTP: ending a broadcast, ending a recording, removing a file.
 
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::events::Listener;
-use crate::live::{Scratch, Server};
+use crate::live::{self, Scratch, Server, script, written};
 use crate::wire::{self, until};
 
 const FILE: &str = "/api/recordings/room/user/20260102-030405.mp4";
 
-async fn delete(server: &Server, path: &str) -> crate::live::Response {
+async fn delete(server: &Server, path: &str) -> live::Response {
     server.request("DELETE", path, &[], b"").await
 }
 
@@ -114,4 +117,52 @@ async fn a_recording_is_started_stopped_and_started_again_on_request() {
     }
     assert_ne!(files[0], files[1], "each is a file of its own");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_recorder_without_ffmpeg_is_tried_again_at_the_next_request() {
+    const RECORDING: &str = "/api/broadcasts/r/u/recording";
+    let scratch = Scratch::new();
+    let ffmpeg = scratch.path().join("ffmpeg-later");
+    let server = Server::start_with(scratch, &off(ffmpeg.to_str().unwrap()), &[]).await;
+    let mut encoder = wire::live(&server, 1, "r/u").await;
+    for _ in 0..2 {
+        let refused = server.request("POST", RECORDING, &[], b"").await;
+        refused.problem(503);
+        assert!(refused.text().contains("no usable ffmpeg"), "{refused:?}");
+        assert!(!refused.text().contains("ffmpeg-later"), "{refused:?}");
+    }
+    let real = std::env::var("ONAIR_FFMPEG").unwrap_or_else(|_| "ffmpeg".to_owned());
+    script(&server.scratch, "ffmpeg-later", &format!("exec {real} \"$@\""));
+    let started = server.request("POST", RECORDING, &[], b"").await;
+    assert_eq!(started.status, 204, "{started:?}");
+    let directory = server.scratch.path().join("recordings/r/u");
+    until("a file is there", &mut [&mut encoder], |_| std::fs::read_dir(&directory).is_ok()).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_recorder_that_does_not_get_started_does_not_hold_the_stop_up() {
+    let scratch = Scratch::new();
+    let began = scratch.path().join("began");
+    let ffmpeg = script(&scratch, "ffmpeg-hangs", &format!("echo $$ > {}\nexec sleep 100", began.display()));
+    let server = Server::start_with(scratch, &off(ffmpeg.to_str().unwrap()), &[]).await;
+    let _encoder = wire::live(&server, 1, "r/u").await;
+    let http = server.http;
+    let asked =
+        tokio::spawn(async move { live::request(http, "POST", "/api/broadcasts/r/u/recording", &[], b"").await });
+    written(&began).await;
+    let since = Instant::now();
+    server.signal(Signal::SIGTERM);
+    let refused = asked.await.unwrap();
+    refused.problem(503);
+    assert!(refused.text().contains("the server is stopping"), "{refused:?}");
+    let (status, ..) = server.ended().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+}
+
+/// A server that records on request alone, with this ffmpeg.
+fn off(ffmpeg: &str) -> [&str; 10] {
+    ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-min-free", "0", "--ffmpeg", ffmpeg]
 }

@@ -1,6 +1,6 @@
 //! Recordings as files: ranges for seeking, and no way to any other file.
 
-use super::live::{Scratch, Server};
+use super::live::{Scratch, Server, written};
 
 const FILE: &str = "/recordings/room/user/20260102-030405.mp4";
 
@@ -15,7 +15,41 @@ async fn server() -> Server {
     scratch.write("media/room/user/.lock", "secret");
     std::fs::create_dir_all(scratch.path().join("media/room/user/20260102-030406.mp4")).unwrap();
     let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
-    Server::start_with(scratch, &args, &[]).await
+    // Without ffmpeg nobody completes the unfinished one.
+    Server::start_with(scratch, &[&args[..], &["--ffmpeg", "/nonexistent/ffmpeg"]].concat(), &[]).await
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_is_taken_up_without_a_request() {
+    let scratch = Scratch::new();
+    let part = scratch.write("media/room/user/20260102-030405.part.mp4", "");
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
+    let mut server = Server::start_with(scratch, &args, &[]).await;
+    server.logged("removed an unfinished recording that held nothing").await;
+    assert!(!part.exists());
+    server.stop().await;
+
+    let scratch = Scratch::new();
+    scratch.write("media/room/user/20260102-030405.mp4", "0123456789");
+    let mark = scratch.write("media/.onair.pending/room/user/20260102-030405.mp4", "");
+    let told = scratch.path().join("told");
+    let command = format!("echo \"$ONAIR_PATH\" > {}", told.display());
+    let server = Server::start_with(scratch, &[&args[..], &["--on-recording", &command]].concat(), &[]).await;
+    assert_eq!(written(&told).await, "room/user/20260102-030405.mp4\n");
+    server.stop().await;
+    assert!(!mark.exists());
+}
+
+#[tokio::test]
+async fn a_directory_in_which_nothing_is_left_is_not_taken() {
+    let scratch = Scratch::new();
+    scratch.write("media/room/user/20260102-030405.mp4", "0123456789");
+    let args = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--record", "off", "--record-dir", "media"];
+    let server = Server::start_with(scratch, &args, &[]).await;
+    // The look at the directory needs a moment.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(!server.scratch.path().join("media/.onair.lock").exists());
+    server.stop().await;
 }
 
 #[tokio::test]

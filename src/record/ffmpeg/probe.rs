@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::command::{AudioFormat, Output, Streams, record};
 use super::feed::Feed;
 use super::process::{Input, Priority, Process};
@@ -49,13 +51,15 @@ pub async fn probe(ffmpeg: &Path, audio: AudioFormat) -> Ability {
             return Ability { codecs: CodecSet::EMPTY, hybrid: false, said };
         }
     };
-    let tries = TRIED.map(|codec| {
+    // They end with this call, and their processes with them: a server that stops waits for none.
+    let mut tries = JoinSet::new();
+    for codec in TRIED {
         let ffmpeg = ffmpeg.to_owned();
-        (codec, tokio::spawn(async move { can_record(&ffmpeg, codec, audio).await }))
-    });
+        tries.spawn(async move { can_record(&ffmpeg, codec, audio).await.then_some(codec) });
+    }
     let mut codecs = CodecSet::EMPTY;
-    for (codec, tried) in tries {
-        if tried.await.unwrap_or(false) {
+    while let Some(tried) = tries.join_next().await {
+        if let Ok(Some(codec)) = tried {
             codecs = codecs.with(codec);
         }
     }

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod disk;
 pub mod growing;
 pub mod ledger;
+pub mod left;
 pub mod listing;
 pub mod mp4;
 pub mod open;
