@@ -187,7 +187,7 @@ impl Plan {
 
     /// Ends the file in good order and begins another: it has lost its place in the directory.
     pub fn begin_anew(&mut self, steps: &mut Vec<Step>) {
-        if self.current().is_some() {
+        if self.state.current().is_some() {
             self.close(steps);
             self.state = State::Idle;
             self.needs_keyframe = true;
@@ -199,7 +199,7 @@ impl Plan {
         if self.previous.is_some_and(|previous| previous.file == file) {
             self.previous = None;
         }
-        let Some(current) = self.current().filter(|current| current.file == file) else {
+        let Some(current) = self.state.current().filter(|current| current.file == file) else {
             return;
         };
         let lasted_ns = self.latest_ns.saturating_sub(current.begin_ns);
@@ -246,7 +246,7 @@ impl Plan {
     /// Whether the latest keyframe of the file is so long ago that one should be asked for, as the rules say. It is told
     /// once for each such time.
     pub fn keyframe_is_due(&mut self) -> bool {
-        let current = self.current().filter(|current| current.shape.streams.video.is_some());
+        let current = self.state.current().filter(|current| current.shape.streams.video.is_some());
         let times = current.map(|current| (current.keyframe_ns, current.latest_picture_ns));
         times.is_some_and(|(keyframe_ns, latest_ns)| self.cadence.is_due(keyframe_ns, latest_ns))
     }
@@ -256,24 +256,13 @@ impl Plan {
         self.sound.dropped
     }
 
-    fn current(&self) -> Option<&Current> {
-        match &self.state {
-            State::Writing(current) | State::Turning(current, _) => Some(current),
-            State::Barred(_) | State::Idle | State::Settling { .. } => None,
-        }
-    }
-
     /// The timeline has come to `at_ns`: ends a pause, and what waited long enough.
     fn pass(&mut self, at_ns: i64, steps: &mut Vec<Step>) {
         if at_ns.saturating_add(STEP_BACK_NS) < self.latest_ns {
             self.step_back(at_ns);
         }
         self.latest_ns = self.latest_ns.max(at_ns);
-        let is_over = match &self.state {
-            State::Barred(Bar::Until(until_ns) | Bar::Refused(_, until_ns)) => self.latest_ns >= *until_ns,
-            _ => false,
-        };
-        if is_over {
+        if matches!(&self.state, State::Barred(bar) if bar.is_over(self.latest_ns)) {
             self.state = State::Idle;
         }
         if let Some(previous) = self.previous
@@ -294,8 +283,8 @@ impl Plan {
     /// What was to be waited for on the old timeline is not waited for on the new one.
     fn step_back(&mut self, at_ns: i64) {
         (self.latest_ns, self.begun_ns) = (at_ns, self.begun_ns.min(at_ns.saturating_sub(FILES_APART_NS)));
-        if let State::Barred(Bar::Until(until_ns) | Bar::Refused(_, until_ns)) = &mut self.state {
-            *until_ns = (*until_ns).min(at_ns.saturating_add(REFUSED_PAUSE_NS));
+        if let State::Barred(bar) = &mut self.state {
+            bar.end_by(at_ns.saturating_add(REFUSED_PAUSE_NS));
         }
     }
 
@@ -352,7 +341,7 @@ impl Plan {
     /// The file gets what sound stands before `at_ns`, and stays open for what comes late.
     fn follow(&mut self, at_ns: i64, steps: &mut Vec<Step>) {
         self.end_previous(steps);
-        let Some(Current { file, shape, .. }) = self.current() else {
+        let Some(Current { file, shape, .. }) = self.state.current() else {
             return;
         };
         let (file, has_audio) = (*file, shape.streams.audio.is_some());
@@ -423,7 +412,7 @@ impl Plan {
                 self.end_previous(steps);
             }
         }
-        let Some(current) = self.current() else {
+        let Some(current) = self.state.current() else {
             return self.sound.forget_old();
         };
         let (file, begin_ns, until_ns) = (current.file, current.begin_ns, current.latest_picture_ns);
@@ -452,7 +441,7 @@ impl Plan {
     fn close(&mut self, steps: &mut Vec<Step>) {
         self.release(steps);
         self.end_previous(steps);
-        if let Some(Current { file, shape, begin_ns, .. }) = self.current() {
+        if let Some(Current { file, shape, begin_ns, .. }) = self.state.current() {
             let (file, begin_ns, has_audio) = (*file, *begin_ns, shape.streams.audio.is_some());
             if has_audio {
                 self.sound.drop_before(begin_ns);

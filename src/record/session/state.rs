@@ -28,6 +28,23 @@ pub enum Bar {
     Disk,
 }
 
+impl Bar {
+    /// Whether it has been waited long enough.
+    pub fn is_over(&self, now_ns: i64) -> bool {
+        match self {
+            Self::Until(until_ns) | Self::Refused(_, until_ns) => now_ns >= *until_ns,
+            Self::Disk => false,
+        }
+    }
+
+    /// Sees that it ends at this moment of the timeline at the latest.
+    pub fn end_by(&mut self, at_ns: i64) {
+        if let Self::Until(until_ns) | Self::Refused(_, until_ns) = self {
+            *until_ns = (*until_ns).min(at_ns);
+        }
+    }
+}
+
 /// What the recording of a broadcast is doing.
 #[derive(Debug)]
 pub enum State {
@@ -48,6 +65,16 @@ pub enum State {
     Writing(Current),
     /// A file is written on, and the next one is due since this moment of the timeline.
     Turning(Current, i64),
+}
+
+impl State {
+    /// The file that is written, if there is one.
+    pub fn current(&self) -> Option<&Current> {
+        match self {
+            Self::Writing(current) | Self::Turning(current, _) => Some(current),
+            Self::Barred(_) | Self::Idle | Self::Settling { .. } => None,
+        }
+    }
 }
 
 /// The file that is written.
