@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::plan::{Plan, VIDEO_WAIT};
+use self::plan::Plan;
 pub use self::segment::{Ending, Ffmpeg, Segment};
 use self::step::{Failure, FileId, Rules, Step};
 use super::context::{Context, Subject, Token, stopped};
@@ -34,6 +34,9 @@ use crate::rtp::codec::{Codec, TrackKind};
 
 /// How often the session looks whether something is due while no packets come.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Video that has not come for so long does not flow.
+const VIDEO_WAIT: Duration = Duration::from_secs(5);
 
 /// Keyframes are asked for this often while one is needed; the hub throttles further.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);

@@ -30,9 +30,6 @@ use crate::record::intake::picture::Picture;
 use crate::rtp::codec::Codec;
 
 /// How long sound waits for a video that was announced, or that has paused.
-pub const VIDEO_WAIT: Duration = Duration::from_secs(5);
-
-/// The same on the timeline.
 const VIDEO_WAIT_NS: i64 = 5 * SECOND_NS;
 
 /// How long a VP8 file waits for the picture's size to settle.
@@ -374,11 +371,8 @@ impl Plan {
 
     fn begin(&mut self, begin_ns: i64, video: Option<&Picture>, size: Option<(u16, u16)>, steps: &mut Vec<Step>) {
         let even = |(width, height): (u16, u16)| (width.next_multiple_of(2), height.next_multiple_of(2));
-        let streams = Streams {
-            video: video.map(|picture| picture.codec),
-            audio: self.has_audio.then_some(self.rules.audio),
-            canvas: size.map(even),
-        };
+        let (video_codec, audio) = (video.map(|picture| picture.codec), self.has_audio.then_some(self.rules.audio));
+        let streams = Streams { video: video_codec, audio, canvas: size.map(even) };
         self.last_file = self.last_file.wrapping_add(1);
         let file = FileId(self.last_file);
         let shape = Shape { streams, sets: video.map_or_else(|| Arc::from([]), |picture| Arc::clone(&picture.sets)) };
@@ -434,7 +428,7 @@ impl Plan {
     }
 
     fn end_previous(&mut self, steps: &mut Vec<Step>) {
-        steps.extend(self.previous.take().map(|previous| Step::End(previous.file)));
+        steps.extend(self.previous.take().map(|it| Step::End(it.file)));
     }
 
     /// Ends all files, with all sound that belongs to them.
