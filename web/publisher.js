@@ -72,7 +72,8 @@ export class Publisher extends LiveSession {
     try {
       await setRecording(this, on);
     } catch (error) {
-      problem = recordingRefused(error, on);
+      // An operator may have stopped it before.
+      if (on || error.status !== 409) problem = recordingRefused(error, on);
     }
     if (this.pc !== pc) {
       this.set({ recordingRequest: { busy: false, problem: null } });
@@ -182,8 +183,9 @@ export class Publisher extends LiveSession {
     const { state: before, file: known } = this.recording ?? {};
     // The end of one file may be told after the next one has begun or was asked for; what counts now is the newer one.
     const overtaken = state !== 'started' && file && (before === 'started' ? stem(file) !== stem(known) : before === 'ready' && known && stem(file) === stem(known));
-    if (!overtaken) {
-      // A recorder that failed tries again by itself.
+    // A recorder that failed tries again by itself, also after the file before has been finished.
+    const triesAgain = state === 'finished' && before === 'failed' && this.recordingWanted;
+    if (!overtaken && !triesAgain) {
       const recordingWanted = state === 'started' || (state === 'failed' && this.recordingWanted);
       this.set({ recording: { state, file: file ?? known, error, duration_s, size_bytes }, recordingWanted });
     }

@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Broadcaster } from './support/broadcaster.mjs';
+import { Listener } from './support/listener.mjs';
 import { decode, files, isRunning, probe } from './support/recording.mjs';
 import { scenario } from './support/scenario.mjs';
 import { until } from './support/until.mjs';
@@ -13,22 +14,8 @@ import { Viewer } from './support/viewer.mjs';
 scenario('a recording is ended and removed while the broadcast goes on; the broadcaster is kicked; events tell it all', async (stage) => {
   const server = await stage.serve();
   const remove = async (path) => (await fetch(server.url + path, { method: 'DELETE' })).status;
-  const listener = await stage.tab('viewer');
-  await listener.open('/');
-  await listener.page.evaluate(() => {
-    const events = window.heard = [];
-    const source = new EventSource('/api/events');
-    for (const name of ['broadcasts', 'broadcaster-connected', 'broadcaster-disconnected', 'viewers', 'recording']) {
-      source.addEventListener(name, ({ type, data }) => events.push({ type, ...JSON.parse(data) }));
-    }
-  });
-  const heard = (name, wanted) => until(`the page hears of ${name}`, async () => {
-    const all = await listener.page.evaluate(() => window.heard);
-    const found = all.find((event) => event.type === name && wanted(event));
-    if (found) return found;
-    throw new Error(JSON.stringify(all));
-  });
-  await heard('broadcasts', ({ broadcasts }) => broadcasts.length === 0);
+  const listener = await Listener.open(await stage.tab('viewer'));
+  await listener.heard('broadcasts', ({ broadcasts }) => broadcasts.length === 0);
 
   const broadcaster = new Broadcaster(await stage.tab('broadcaster'), 'lobby', 'ada');
   await broadcaster.open({ codec: 'H264', quality: '480' });
@@ -37,9 +24,9 @@ scenario('a recording is ended and removed while the broadcast goes on; the broa
   await viewer.open('lobby', 'ada');
   await viewer.waitPlaying('lobby/ada');
   await broadcaster.waitRecording('started');
-  const { file } = await heard('recording', ({ state }) => state === 'started');
-  await heard('broadcaster-connected', ({ broadcast }) => broadcast === 'lobby/ada');
-  await heard('viewers', ({ count }) => count === 1);
+  const { file } = await listener.heard('recording', ({ state }) => state === 'started');
+  await listener.heard('broadcaster-connected', ({ broadcast }) => broadcast === 'lobby/ada');
+  await listener.heard('viewers', ({ count }) => count === 1);
 
   const [growing] = await until('the file grows', async () => {
     const all = await files(server.recordings);
@@ -49,7 +36,7 @@ scenario('a recording is ended and removed while the broadcast goes on; the broa
   const before = await viewer.received('lobby/ada');
   assert.equal(await remove('/api/broadcasts/lobby/ada/recording'), 204);
   assert.equal(await remove('/api/broadcasts/lobby/ada/recording'), 409);
-  await heard('recording', (event) => event.state === 'finished' && event.file === file);
+  await listener.heard('recording', (event) => event.state === 'finished' && event.file === file);
   await broadcaster.waitRecording('finished');
   assert.ok((await probe(server.recordings, file)).video.packets > 0);
   assert.deepEqual((await decode(server.recordings, file)).complaints, []);
@@ -63,7 +50,7 @@ scenario('a recording is ended and removed while the broadcast goes on; the broa
   assert.deepEqual(await files(server.recordings), []);
 
   assert.equal(await remove('/api/broadcasts/lobby/ada'), 204);
-  await heard('broadcaster-disconnected', ({ reason }) => reason === 'kicked');
+  await listener.heard('broadcaster-disconnected', ({ reason }) => reason === 'kicked');
   await broadcaster.tab.waitSession('publisher', 'has ended', ({ state }) => state === 'ended');
   await until('the page says why', () => broadcaster.tab.page.$eval('[data-testid="problem"]', ({ dataset, textContent }) => dataset.code === 'unauthorized' && /ended by an operator/.test(textContent)));
   await viewer.waitWaiting();

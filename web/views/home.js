@@ -25,23 +25,41 @@ export function homeView(root) {
     h('section', { 'aria-labelledby': 'recent-title' },
       h('div', { class: 'section-head' }, h('h2', { id: 'recent-title' }, 'Recent recordings'), h('a', { href: '#/recordings' }, 'All recordings')), recent),
     foldedTokenForm());
-  let before = '';
-  return poll(async (signal) => {
-    const [liveAnswer, recordedAnswer] = await Promise.allSettled([liveBroadcasts(signal), recordings({ limit: RECENT }, signal)]);
-    // One of the lists is better than none.
-    if (liveAnswer.status === 'rejected' && recordedAnswer.status === 'rejected') throw liveAnswer.reason;
-    const broadcasts = liveAnswer.value;
-    const recorded = recordedAnswer.value?.items.slice(0, RECENT);
+  let liveBefore = '';
+  const stopLive = poll(async (signal) => {
+    const broadcasts = await liveBroadcasts(signal);
     trouble.hidden = true;
-    const now = JSON.stringify([broadcasts, recorded, new Date().getMinutes()]);
-    if (now === before) return; // nothing changed: focus and selection stay where they are
-    before = now;
-    fill(live, broadcasts ? liveList(broadcasts) : unread(liveAnswer.reason));
-    fill(recent, recorded ? recentList(recorded) : unread(recordedAnswer.reason));
+    const now = JSON.stringify([broadcasts, new Date().getMinutes()]);
+    if (now === liveBefore) return; // nothing changed: focus and selection stay where they are
+    liveBefore = now;
+    fill(live, liveList(broadcasts));
   }, EVERY_MS, (error) => {
     trouble.hidden = false;
     fill(trouble, error.unauthorized ? 'The server does not know this token: enter another one, or forget it.' : `The server does not answer (${error.message}). This page keeps asking.`);
   });
+  // Apart from what is live: this list waits for the recordings' disk, which may hang.
+  let recentBefore = '';
+  const stopRecent = poll(async (signal) => {
+    const { items, failure } = await recentOrFailure(signal);
+    const now = JSON.stringify([items, failure?.message]);
+    if (now === recentBefore) return;
+    recentBefore = now;
+    fill(recent, failure ? unread(failure) : recentList(items));
+  }, EVERY_MS, () => { /* the other list says that the server does not answer */ });
+  return () => {
+    stopLive();
+    stopRecent();
+  };
+}
+
+/** { items } or { failure }: why the server that answers has no list. Throws where it does not answer, or knows no such token. */
+async function recentOrFailure(signal) {
+  try {
+    return { items: (await recordings({ limit: RECENT }, signal)).items.slice(0, RECENT) };
+  } catch (failure) {
+    if (!failure.status || failure.unauthorized) throw failure;
+    return { failure };
+  }
 }
 
 function publishDoor() {

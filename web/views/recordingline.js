@@ -52,7 +52,7 @@ function words({ state, file, error, duration_s, size_bytes }, wanted) {
     case 'finished':
       return ['Recorded: ', link(file), facts(duration_s, size_bytes)];
     case 'failed':
-      return `Recording failed${error ? `: ${error}` : '.'}`;
+      return `Recording failed${error ? `: ${error}` : ''}.${wanted ? ' The server tries again by itself.' : ''}`;
     case 'ready':
       return 'The recording begins in a moment.';
     default:

@@ -30,12 +30,14 @@ export class Server {
   #args;
   #httpHost;
   #udpHost;
+  #recordings;
   #child = null;
   #exited = null;
   #starts = 0;
 
-  constructor(directory, args, { httpHost, udpHost }) {
+  constructor(directory, args, { httpHost, udpHost, recordings }) {
     this.#directory = directory;
+    this.#recordings = recordings ?? join(directory, 'recordings');
     this.#args = args;
     this.#httpHost = httpHost;
     this.#udpHost = udpHost;
@@ -43,18 +45,19 @@ export class Server {
 
   /**
    * Starts one with `args` beside those for its addresses and directories. `udpHost` 0.0.0.0 makes it advertise the
-   * addresses of this machine's interfaces, as it does by default. IPv6 addresses stand in brackets.
+   * addresses of this machine's interfaces, as it does by default. IPv6 addresses stand in brackets. `recordings` is
+   * where it records; by default a directory that goes with the server.
    */
-  static async start(args = [], { httpHost = '127.0.0.1', udpHost = '127.0.0.1' } = {}) {
+  static async start(args = [], { httpHost = '127.0.0.1', udpHost = '127.0.0.1', recordings } = {}) {
     await access(BINARY).catch(() => { throw new Error(`there is no ${BINARY}: cargo build, or set ONAIR_BIN`); });
-    const server = new Server(await mkdtemp(join(tmpdir(), 'onair-browser-')), args, { httpHost, udpHost });
+    const server = new Server(await mkdtemp(join(tmpdir(), 'onair-browser-')), args, { httpHost, udpHost, recordings });
     await server.start();
     return server;
   }
 
   /** Where it runs: relative paths of its flags lead here. */
   get directory() { return this.#directory; }
-  get recordings() { return join(this.#directory, 'recordings'); }
+  get recordings() { return this.#recordings; }
   get pid() { return this.#child?.pid ?? null; }
 
   /** Starts it: the first time on any free ports, later on those it had. */

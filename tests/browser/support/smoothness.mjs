@@ -25,23 +25,30 @@ const LOSS_MAX = 0.001;
  */
 export async function assertSmooth(stage, broadcaster, viewers, { span_ms = 8000, crowd = null } = {}) {
   for (let attempt = 1; ; attempt += 1) {
-    const span = await watch(broadcaster, viewers, crowd, span_ms);
-    for (const seen of span.viewers) {
-      const share = seen.lost / Math.max(1, seen.packets);
-      assert.ok(share <= LOSS_MAX, `${seen.name}: ${seen.lost} of ${seen.packets} packets lost`);
-      assert.ok(Math.abs(seen.frames - span.sent) <= FRAMES_IN_FLIGHT, `${seen.name}: ${seen.frames} frames came of ${span.sent} sent`);
-    }
+    const span = await watch(broadcaster, viewers, { span_ms, crowd });
+    const told = assertArrived(stage, span);
     const frozen = span.viewers.filter(({ freezes }) => freezes > 0);
-    const told = `${span.sent} frames sent in ${(span_ms / 1000).toFixed(0)} s, ${span.viewers.length} viewers froze ${span.viewers.reduce((sum, { freezes }) => sum + freezes, 0)} times; ${span.machine}`;
-    stage.note(told);
-    for (const seen of span.viewers) stage.note(`${seen.name}: ${seen.frames} frames, ${seen.freezes} freezes, ${seen.lost} of ${seen.packets} packets lost`);
     if (frozen.length === 0 && span.sent > 0) return span;
     assert.ok(span.starved, `a freeze while the machine kept up: ${told}`);
     assert.ok(attempt < SPANS_MAX, `the machine never kept up for ${span_ms / 1000} s, in ${attempt} tries: ${told}. Run the browser tests with less beside them.`);
   }
 }
 
-async function watch(broadcaster, viewers, crowd, span_ms) {
+/** Asserts what a starved machine does not excuse, and notes what was seen; returns that in one line. */
+export function assertArrived(stage, span, { loss_max = LOSS_MAX } = {}) {
+  for (const seen of span.viewers) {
+    const share = seen.lost / Math.max(1, seen.packets);
+    assert.ok(share <= loss_max, `${seen.name}: ${seen.lost} of ${seen.packets} packets lost`);
+    assert.ok(Math.abs(seen.frames - span.sent) <= FRAMES_IN_FLIGHT, `${seen.name}: ${seen.frames} frames came of ${span.sent} sent`);
+  }
+  const told = `${span.sent} frames sent in ${(span.span_ms / 1000).toFixed(0)} s, ${span.viewers.length} viewers froze ${span.viewers.reduce((sum, { freezes }) => sum + freezes, 0)} times; ${span.machine}`;
+  stage.note(told);
+  for (const seen of span.viewers) stage.note(`${seen.name}: ${seen.frames} frames, ${seen.freezes} freezes, ${seen.lost} of ${seen.packets} packets lost`);
+  return told;
+}
+
+/** What the viewers and the machine did in one span of that length. */
+export async function watch(broadcaster, viewers, { span_ms, crowd = null }) {
   const waking = monitorEventLoopDelay({ resolution: 10 });
   const [sentBefore, , ...before] = await Promise.all([broadcaster.sent(), crowd?.take(), ...viewers.map(({ viewer, id }) => viewer.received(id))]);
   waking.enable();
@@ -63,6 +70,7 @@ async function watch(broadcaster, viewers, crowd, span_ms) {
   const starved = late_ms > LATE_WAKING_MS || slowest < FRAMES_KEPT || limited === 'cpu';
   return {
     sent: sentAfter.video.framesSent - sentBefore.video.framesSent,
+    span_ms,
     starved,
     machine: `the machine ${starved ? 'did not keep up' : 'kept up'} (woken up to ${late_ms.toFixed(0)} ms late, encoder at ${Math.round(slowest * 100)} % at its slowest, limited by ${limited ?? 'nothing'})`,
     viewers: [...viewers.map(({ viewer, id }, index) => {

@@ -4,7 +4,9 @@
 // profile of its own inside them.
 
 import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
 import * as browsers from './browsers.mjs';
+import { Disk } from './disk.mjs';
 import { Impairment } from './impairment.mjs';
 import { Server } from './server.mjs';
 import { Tab } from './tab.mjs';
@@ -30,6 +32,7 @@ export class Stage {
   #tabs = [];
   #contexts = [];
   #relay = null;
+  #disk = null;
 
   constructor(note) {
     this.note = note;
@@ -54,6 +57,13 @@ export class Stage {
   async serveOnIpv6(...args) {
     this.server = await Server.start(args, { httpHost: '[::1]', udpHost: '[::1]' });
     return this.server;
+  }
+
+  /** Starts it so that it records onto a Disk, which is returned and can be made to hang. */
+  async serveOntoDisk(...args) {
+    this.#disk = await Disk.mount();
+    this.server = await Server.start(args, { recordings: join(this.#disk.path, 'recordings') });
+    return this.#disk;
   }
 
   /**
@@ -94,9 +104,12 @@ export class Stage {
   }
 
   async clear() {
+    // A process that waits for the disk cannot even be killed.
+    this.#disk?.goOn();
     for (const context of this.#contexts) await context.close().catch(() => { /* its browser is gone */ });
     await this.server?.clear();
     this.#relay?.close();
+    await this.#disk?.clear();
   }
 }
 
