@@ -58,8 +58,7 @@ impl Hub {
         }
         let answer = self.finish_answer(&offer, &answer);
         let remote_candidates = candidates(offer.sdp());
-        // Also while the disk is not ready: the recorder takes the broadcast, and begins its file when it can.
-        let recording = self.config.record.wants(&broadcast) && self.is_recordable(&tracks);
+        let recording = self.config.record.wants(&broadcast) && self.is_recordable(&tracks) && !self.recording_paused;
 
         let key = self.broadcasts.insert(Broadcast::new(broadcast.clone(), now));
         let role = Role::Publisher(Publisher { broadcast: key, m_lines: m_lines(offer.sdp()) });

@@ -225,7 +225,7 @@ pub enum ServerMessage {
         broadcast: BroadcastId,
         /// The answer.
         sdp: String,
-        /// Whether it can and will be recorded, at once or when the disk is ready.
+        /// Whether it can and will be recorded.
         recording: bool,
     },
     /// The reply to `subscribe`; an `offer` follows.
