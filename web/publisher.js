@@ -21,6 +21,8 @@ export class Publisher extends LiveSession {
   /** { busy, problem }: a request to begin or end the recording, and what the server had against the latest one. */
   recordingRequest = { busy: false, problem: null };
   #options;
+  /** Whether the server told of a recording that failed since the latest request. */
+  #failedMeanwhile = false;
   #videoOkAt = null;
   #senders = new Map();
 
@@ -68,6 +70,7 @@ export class Publisher extends LiveSession {
   async record(on) {
     const { pc } = this;
     this.set({ recordingRequest: { busy: true, problem: null } });
+    this.#failedMeanwhile = false;
     let problem = null;
     try {
       await setRecording(this, on);
@@ -173,8 +176,9 @@ export class Publisher extends LiveSession {
   #onRecordingAsked(on) {
     this.recordingWanted = on;
     const { state, file } = this.recording ?? {};
-    // What was begun is finished in a moment, and the server says so.
-    if (on && state !== 'started') this.recording = { state: 'ready', file };
+    // What was begun is finished in a moment, and the server says so. What it says of the new recording may come before its
+    // answer to the request.
+    if (on && state !== 'started' && !this.#failedMeanwhile) this.recording = { state: 'ready', file };
     else if (!on && state === 'ready') this.recording = { state: 'off', file };
     this.log.add(on ? 'Recording was asked for' : 'The recording was ended');
   }
@@ -189,6 +193,7 @@ export class Publisher extends LiveSession {
       const recordingWanted = state === 'started' || (state === 'failed' && this.recordingWanted);
       this.set({ recording: { state, file: file ?? known, error, duration_s, size_bytes }, recordingWanted });
     }
+    if (state === 'failed' && !file) this.#failedMeanwhile = true;
     if (state === 'failed') this.log.add(`Recording failed${error ? `: ${error}` : ''}; the broadcast goes on`, 'error');
     else this.log.add(`Recording ${state}${file ? `: ${file}` : ''}`, 'good');
   }
