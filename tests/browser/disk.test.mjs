@@ -82,6 +82,7 @@ scenario('a broadcast begins while the disk hangs: its page says so, takes reque
   await broadcaster.open({ codec: 'H264', ...SMALL });
   await broadcaster.start();
   await tab.waitText('recording-words', TRIES_AGAIN);
+  await delayAnswers(tab);
   for (const [label, recorded] of [['Stop recording', false], ['Record', true]]) {
     assert.equal(await tab.text('record'), label);
     await tab.click('record');
@@ -179,6 +180,18 @@ async function assertToldWhy(stage, broadcaster, listener) {
   await listener.tab.waitText('record-broadcast', /^Stop recording$/);
   await listener.tab.waitText('recent', CAUSE);
   assert.match(await server.log(), /recording failed.*disk does not answer/);
+}
+
+/** From now on what the WebSocket tells comes before the answer to the request that it came of. */
+async function delayAnswers(tab) {
+  await tab.page.evaluate(() => {
+    const plain = window.fetch;
+    window.fetch = async (...request) => {
+      const answer = await plain(...request);
+      await new Promise((resolve) => { setTimeout(resolve, 300); });
+      return answer;
+    };
+  });
 }
 
 /** Returns a function that tells which texts a button has shown from now on. */
