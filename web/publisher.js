@@ -23,6 +23,8 @@ export class Publisher extends LiveSession {
   #options;
   /** Whether the server told of a recording that failed since the latest request. */
   #failedMeanwhile = false;
+  /** Whether the latest request was to end the recording. */
+  #stopAsked = false;
   #videoOkAt = null;
   #senders = new Map();
 
@@ -71,6 +73,7 @@ export class Publisher extends LiveSession {
     const { pc } = this;
     this.set({ recordingRequest: { busy: true, problem: null } });
     this.#failedMeanwhile = false;
+    this.#stopAsked = !on;
     let problem = null;
     try {
       await setRecording(this, on);
@@ -97,6 +100,7 @@ export class Publisher extends LiveSession {
     if (this.pc !== pc) return;
     this.log.add(`Registered as ${this.broadcast}${reply.recording ? '; it will be recorded' : '; it is not recorded'}`, 'good');
     this.set({ recording: { state: reply.recording ? 'ready' : 'off', file: this.recording?.file }, recordingWanted: reply.recording === true });
+    this.#stopAsked = false;
     this.joined();
     await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
     if (this.pc !== pc) return;
@@ -190,7 +194,8 @@ export class Publisher extends LiveSession {
     // A recorder that failed tries again by itself, also after the file before has been finished.
     const triesAgain = state === 'finished' && before === 'failed' && this.recordingWanted;
     if (!overtaken && !triesAgain) {
-      const recordingWanted = state === 'started' || (state === 'failed' && this.recordingWanted);
+      // One that cannot begin yet, since its disk is not ready, was not promised: it is told as a failure without a file.
+      const recordingWanted = state === 'started' || (state === 'failed' && (this.recordingWanted || (!file && !this.#stopAsked)));
       this.set({ recording: { state, file: file ?? known, error, duration_s, size_bytes }, recordingWanted });
     }
     if (state === 'failed' && !file) this.#failedMeanwhile = true;
