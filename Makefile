@@ -59,6 +59,8 @@ test: ## run all tests: Rust, fuzzing corpus, browsers, other makers' clients, P
 	@$(MAKE) --no-print-directory test-clients
 	@$(MAKE) --no-print-directory test-operate
 
+# Many of them wait, for ffmpeg, for a disk or for a deadline: twice as many at a time as there are cores.
+test-rust: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test-rust: ## run the Rust tests and replay the fuzzing corpus
 	cargo test --locked
 
