@@ -134,12 +134,6 @@ impl Context {
         }
     }
 
-    /// Why the disk takes no files now, if it does not.
-    pub fn disk_problem(&self) -> Option<String> {
-        let state = &self.status.borrow().state;
-        (!state.is_ready()).then(|| state.to_string())
-    }
-
     /// Whether recordings can be written, else why not.
     pub fn disk_state(&self) -> DiskState {
         self.status.borrow().state.clone()

@@ -26,6 +26,7 @@ use self::step::{Failure, FileId, Rules, Step};
 use super::context::{Context, Subject, Token, stopped};
 use super::ffmpeg::command::Streams;
 use super::ffmpeg::process::FfmpegError;
+use super::files::directory::DiskState;
 use super::intake::Intake;
 use super::intake::timeline::{Placed, Unit};
 use crate::handle::NewRecording;
@@ -57,7 +58,8 @@ pub struct Session {
     transcode: Option<Arc<OwnedSemaphorePermit>>,
     /// A codec that was refused, so that it is told once.
     told_refused: Option<Codec>,
-    disk_is_ready: bool,
+    /// The name of the disk's state that the plan and the broadcaster know.
+    disk_state: &'static str,
     disk_generation: u64,
     asked: Option<Instant>,
     dropped: u64,
@@ -83,7 +85,7 @@ impl Session {
             finishing: JoinSet::new(),
             transcode: None,
             told_refused: None,
-            disk_is_ready: true,
+            disk_state: DiskState::READY,
             asked: None,
             dropped: 0,
         };
@@ -255,12 +257,13 @@ impl Session {
 
     /// Tells the plan whether the disk takes files, and the broadcaster why it does not.
     fn look_at_disk(&mut self, steps: &mut Vec<Step>) {
-        let problem = self.context.disk_problem();
-        if self.disk_is_ready != problem.is_none() {
-            self.disk_is_ready = problem.is_none();
-            self.plan.disk(self.disk_is_ready, steps);
-            if let Some(problem) = problem {
-                self.context.tell_failed(&self.subject, None, &problem);
+        let state = self.context.disk_state();
+        if self.disk_state != state.name() {
+            self.disk_state = state.name();
+            self.plan.disk(state.is_ready(), steps);
+            // One cause may follow another.
+            if !state.is_ready() {
+                self.context.tell_failed(&self.subject, None, &state.to_string());
             }
         }
         let generation = self.context.disk_generation();
