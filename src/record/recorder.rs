@@ -123,8 +123,14 @@ impl Recorder {
         context.counters.free_bytes.set(free_bytes.unwrap_or(0));
         context.counters.min_free_bytes.set(context.config.min_free_bytes);
         let recordable = Some(codecs);
-        let mut watcher =
-            DiskWatcher { context: Arc::clone(&context), directory, status: sender, recordable, paused: false };
+        let mut watcher = DiskWatcher {
+            context: Arc::clone(&context),
+            directory,
+            status: sender,
+            recordable,
+            paused: false,
+            generation: 0,
+        };
         watcher.announce();
         watcher.tell(&status);
         let directory = Arc::clone(&watcher.directory);
@@ -215,6 +221,8 @@ struct DiskWatcher {
     recordable: Option<CodecSet>,
     /// What the hub was told.
     paused: bool,
+    /// The directory that the log knows of.
+    generation: u64,
 }
 
 impl DiskWatcher {
@@ -276,6 +284,11 @@ impl DiskWatcher {
     fn tell(&mut self, status: &DiskStatus) {
         let (state, dir) = (&status.state, self.context.config.dir.display());
         self.context.counters.set_disk_state(state.name());
+        if status.generation > self.generation {
+            self.generation = status.generation;
+            let generation = self.generation;
+            tracing::warn!(%dir, generation, "the recordings' directory was removed or replaced: files that grew there are lost");
+        }
         if !state.is_ready() {
             tracing::error!(%dir, "{state}: nothing is recorded");
         } else if status.generation > 0 || self.paused {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { Broadcaster } from './support/broadcaster.mjs';
-import { finishedOnes, decode, probe } from './support/recording.mjs';
+import { decode, finishedOnes, keyframes, probe } from './support/recording.mjs';
 import { scenario } from './support/scenario.mjs';
 import { until } from './support/until.mjs';
 import { Viewer } from './support/viewer.mjs';
@@ -29,6 +29,23 @@ for (const { codec, recorded } of [{ codec: 'VP8', recorded: 'h264' }, { codec: 
     assert.equal(probes.reduce((sum, file) => sum + file.video.packets, 0), sent);
   });
 }
+
+// By itself Chromium makes a keyframe of H.264 every 20 s: nobody could seek in such a file.
+scenario('a recorded broadcast that nobody watches has a keyframe as often as the operator wants', async (stage) => {
+  const server = await stage.serve('--record-keyframes', '2s');
+  const broadcaster = new Broadcaster(await stage.tab('broadcaster'), 'lobby', 'ada');
+  await broadcaster.open({ codec: 'H264' });
+  await broadcaster.start();
+  await broadcaster.waitRecording('started');
+  const first = (await broadcaster.sent()).video.framesSent;
+  await until('eight seconds are recorded', async () => (await broadcaster.sent()).video.framesSent > first + 240);
+  await broadcaster.stop();
+  const times = [];
+  for (const path of await finishedOnes(server, 1)) times.push(...await keyframes(server.recordings, path));
+  const gaps = times.slice(1).map((time, index) => time - times[index]);
+  stage.note(`keyframes at ${times.map((time) => time.toFixed(1)).join(', ')} s`);
+  assert.ok(times.length >= 4 && Math.max(...gaps) < 3.5, `${times}`);
+});
 
 scenario('AV1, which this ffmpeg cannot record, is relayed all the same', async (stage) => {
   const server = await stage.serve();

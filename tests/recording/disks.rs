@@ -88,11 +88,12 @@ async fn finished(file: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn recording_goes_on_by_itself_when_its_disk_does() {
     let hangs = tokio::spawn(a_disk_that_hangs());
+    let is_slow = tokio::spawn(a_disk_that_is_slow());
     let fills = tokio::spawn(a_disk_that_fills_up());
     let is_read_only = tokio::spawn(a_disk_that_is_read_only());
     let is_unmounted = tokio::spawn(a_disk_that_is_unmounted());
     let is_removed = tokio::spawn(a_directory_that_is_removed());
-    for outcome in [hangs, fills, is_read_only, is_unmounted, is_removed] {
+    for outcome in [hangs, is_slow, fills, is_read_only, is_unmounted, is_removed] {
         outcome.await.unwrap();
     }
 }
@@ -105,6 +106,30 @@ async fn a_disk_that_hangs() {
     // Nothing of the first is lost either, but for what it could not take while the disk hung.
     finished(&first).await;
     assert!(decoded_pictures(&first) > 60);
+}
+
+/// A disk that answers now and then: nothing fails, and nothing is lost.
+async fn a_disk_that_is_slow() {
+    let disk = Arc::new(Mount::bindfs());
+    let mut config = config(&disk.path().join("recordings"));
+    config.min_free_bytes = 4 << 20;
+    let dir = config.dir.clone();
+    let mut stage = Stage::with(config).await.unwrap();
+    let live = Live::begin(&mut stage).await;
+    let file = told(&mut stage, "slow", |told| told.state == RecordingState::Started).await.file.unwrap();
+    for _ in 0..16 {
+        disk.hang();
+        sleep(Duration::from_millis(450)).await;
+        disk.go_on();
+        sleep(Duration::from_millis(50)).await;
+    }
+    live.ends.store(true, Ordering::Relaxed);
+    let next = told(&mut stage, "slow", |_| true).await;
+    assert_eq!((next.state, next.file.as_ref()), (RecordingState::Finished, Some(&file)), "{next:?}");
+    assert_eq!(live.refused.load(Ordering::Relaxed), 0);
+    assert_eq!(stage.recorder.metrics().packets_dropped, 0);
+    assert!(decoded_pictures(&dir.join(file)) > 200);
+    stage.end().await;
 }
 
 async fn a_disk_that_fills_up() {

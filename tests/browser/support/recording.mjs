@@ -44,6 +44,12 @@ export async function probe(directory, path) {
   return { duration_s: Number(format.duration), video: of('video'), audio: of('audio') };
 }
 
+/** When its keyframes are shown, in seconds. */
+export async function keyframes(directory, path) {
+  const { stdout } = await run('ffprobe', ['-v', 'error', '-select_streams', 'v', '-show_entries', 'packet=pts_time,flags', '-of', 'csv=p=0', join(directory, path)], { maxBuffer: OUTPUT_MAX_BYTES });
+  return stdout.split('\n').map((line) => line.split(',')).filter(([, flags]) => flags?.startsWith('K')).map(([time]) => Number(time));
+}
+
 /** Decodes all of it: { complaints, frames }: what ffmpeg complained of, one line each, and how many pictures came out. */
 export async function decode(directory, path) {
   const { stdout, stderr } = await run('ffmpeg', ['-v', 'error', '-nostdin', '-i', join(directory, path), '-map', '0', '-fps_mode', 'passthrough', '-enc_time_base', '-1', '-progress', '-', '-f', 'null', '-'], { maxBuffer: OUTPUT_MAX_BYTES });
