@@ -152,7 +152,7 @@ pub struct Config {
 
     /// Ask the broadcaster for a keyframe when the latest one of a recording is so old; 0 for never
     ///
-    /// A player can only jump to keyframes, and a file that was cut off plays up to its last one.
+    /// A player can only jump to keyframes.
     #[arg(long, env = "ONAIR_RECORD_KEYFRAMES", value_name = "TIME", default_value = "5s", hide_env_values = true)]
     #[arg(help_heading = "Recording")]
     pub record_keyframes: KeyframeInterval,
