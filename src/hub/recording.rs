@@ -54,7 +54,7 @@ impl Recording {
         self.file = None;
     }
 
-    /// Takes note of what the recorder tells of a file of this stretch.
+    /// Records the recorder's news about a file.
     pub fn note(&mut self, news: &RecordingNews) {
         let ended = match &news.file {
             Some(begun) if news.state == RecordingState::Started => {

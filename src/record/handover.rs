@@ -1,6 +1,6 @@
 //! Hands finished files to the operator's command (`--on-recording`): to upload, to move, to notify.
 //!
-//! The command runs once for each file, two at a time. Where it fails it is tried again, a little later each time, for as
+//! The command runs for each file, two at a time. It can run twice where the server crashes before it has noted the success. Where it fails it is tried again, a little later each time, for as
 //! long as the file is there; also after a restart.
 //!
 //! **Invariant:** a file counts as handed over only when the command has ended with status 0.
@@ -263,7 +263,7 @@ impl Job {
         };
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &self.command]).stdin(Stdio::null());
-        // The server's own settings, secrets among them, are none of the command's business.
+        // The server's settings contain secrets. The command does not inherit them.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ONAIR_")) {
             command.env_remove(name);
         }

@@ -1,7 +1,7 @@
 //! ffmpeg or the server fails while it records.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -17,7 +17,7 @@ use super::sample::{Sample, sample};
 use super::stage::{Stage, config, empty_dir, feed};
 
 /// Names the directory in which a process that is to be killed records.
-pub const DOOMED: &str = "ONAIR_TEST_DOOMED";
+const DOOMED: &str = "ONAIR_TEST_DOOMED";
 
 /// The ffmpegs that write below a directory.
 pub fn ffmpegs_in(dir: &Path) -> Vec<Pid> {
@@ -129,19 +129,24 @@ async fn record_until_killed(dir: &Path) {
     feed_at_pace(&packets, &sample("h264").repeated(20), Instant::now()).await;
 }
 
+/// Starts a process that records into a directory until it is killed.
+pub fn start_doomed(dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "faults::what_a_killed_server_left_is_completed_by_the_next_one"])
+        .env(DOOMED, dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_server_left_is_completed_by_the_next_one() {
     if let Some(dir) = std::env::var_os(DOOMED) {
         return record_until_killed(Path::new(&dir)).await;
     }
     let dir = empty_dir("killed-server");
-    let mut server = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::what_a_killed_server_left_is_completed_by_the_next_one"])
-        .env(DOOMED, &dir)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut server = start_doomed(&dir);
     until("it records", || !ffmpegs_in(&dir).is_empty()).await;
     sleep(Duration::from_secs(5)).await;
 

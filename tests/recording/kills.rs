@@ -1,13 +1,12 @@
 //! Servers that are killed at any moment: what they recorded plays after the next start, to its last two seconds.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use tokio::time::sleep;
 
-use super::faults::{DOOMED, ffmpegs_in, until};
+use super::faults::{ffmpegs_in, start_doomed, until};
 use super::media::{decoded_pictures, offsets, streams};
 use super::sample::noise;
 use super::stage::{Stage, config, empty_dir};
@@ -26,13 +25,7 @@ fn finished(dir: &Path) -> Vec<PathBuf> {
 /// One server that records, is killed after so long, and is followed by another.
 async fn kill_one(number: usize) {
     let dir = empty_dir(&format!("kill-{number}"));
-    let mut server = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::what_a_killed_server_left_is_completed_by_the_next_one"])
-        .env(DOOMED, &dir)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut server = start_doomed(&dir);
     until("it records", || !ffmpegs_in(&dir).is_empty()).await;
     let since = Instant::now();
     sleep(Duration::from_millis(2500 + noise(77, number) % 5000)).await;

@@ -117,7 +117,8 @@ impl Disk {
     }
 }
 
-/// A value whose drop calls the disk, such as an open file. It is dropped on a blocking thread, whoever drops this.
+/// Owns a value whose drop calls the disk, such as an open file. Dropping the owner moves the value to a blocking thread,
+/// and the value is dropped there.
 #[derive(Debug)]
 pub struct DiskOwned<T: Send + 'static> {
     disk: Disk,

@@ -82,7 +82,7 @@ impl Survey {
 
     /// Whether this whole file lists as many samples of each track as can be read in `part`.
     pub fn holds_all_of(&self, part: &Self) -> bool {
-        // The copy numbers its tracks anew, in their order.
+        // ffmpeg renumbers the tracks of the copy and keeps their order.
         let counts = |samples: &BTreeMap<u32, u64>| -> Vec<u64> {
             samples.values().copied().filter(|count| *count > 0).collect()
         };

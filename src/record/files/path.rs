@@ -292,7 +292,7 @@ pub fn began(file_name: &str) -> Option<(OffsetDateTime, u32)> {
 pub struct Abandoned {
     /// Recordings that were not finished, the oldest first.
     pub unfinished: Vec<RecordingPath>,
-    /// Completions that were cut off. They begin anew.
+    /// Files whose completion was interrupted. It starts again from the fragments.
     pub temporary: Vec<RecordingPath>,
 }
 

@@ -269,7 +269,7 @@ impl Session {
         let generation = self.context.disk_generation();
         if self.disk_generation != generation {
             self.disk_generation = generation;
-            self.plan.begin_anew(steps);
+            self.plan.replace_file(steps);
         }
     }
 

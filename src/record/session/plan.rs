@@ -50,7 +50,7 @@ const LATE_SOUND_NS: i64 = SECOND_NS;
 /// Files begun for one broadcast are this far apart at least.
 const FILES_APART_NS: i64 = SECOND_NS;
 
-/// A timeline that falls back by more than this has begun anew: the tracks of one are never so far apart.
+/// A jump backwards by more than this means a new timeline. Two tracks of one timeline never differ by so much.
 const STEP_BACK_NS: i64 = 10 * SECOND_NS;
 
 /// After a refusal it is tried again after so long.
@@ -183,7 +183,7 @@ impl Plan {
     }
 
     /// Ends the file in good order and begins another: it has lost its place in the directory.
-    pub fn begin_anew(&mut self, steps: &mut Vec<Step>) {
+    pub fn replace_file(&mut self, steps: &mut Vec<Step>) {
         if self.state.current().is_some() {
             self.close(steps);
             self.state = State::Idle;

@@ -251,7 +251,7 @@ fn a_disk_that_goes_away_ends_the_file_and_one_that_comes_back_begins_another() 
     assert!(fed.plan.wants_keyframe());
     fed.picture(4000, true);
     assert_eq!(fed.told(), "+2 2v4000");
-    fed.plan.begin_anew(&mut fed.steps);
+    fed.plan.replace_file(&mut fed.steps);
     assert_eq!(fed.told(), "-2");
     fed.picture(6000, true);
     assert_eq!(fed.told(), "+3 3v6000");
@@ -302,7 +302,7 @@ fn no_unit_is_written_twice_whatever_comes() {
         for _ in 0..600 {
             match random.u8(0..100) {
                 0 => fed.plan.disk(random.bool(), &mut fed.steps),
-                1 => fed.plan.begin_anew(&mut fed.steps),
+                1 => fed.plan.replace_file(&mut fed.steps),
                 2 => {
                     let last = FileId(fed.plan.last_file);
                     fed.plan.failed(last, Failure::Broken);

@@ -1,14 +1,14 @@
 //! The states of a recording, and what each holds.
 //!
-//! | state | picture | keyframe | sound | disk away, failure |
+//! | state | picture | keyframe | sound | disk not ready, failure |
 //! |---|---|---|---|---|
-//! | `Barred` | is left out | is left out, or begins a file when the time is over | is kept for 6 s | stays; the later end counts |
-//! | `Idle` | asks for a keyframe | begins a file; of VP8: `Settling` | is kept; begins a file where no video flows | `Barred` |
-//! | `Settling` | is held | is held | is kept | `Barred`; what is held is left out |
-//! | `Writing` | is written; past the limit: `Turning` | the same; ends an unfit file and begins the next | is written behind the picture of its time | `Barred` |
-//! | `Turning` | is written; 30 s later begins the next file | begins the next file: `Writing` | the same | `Barred` |
+//! | `Barred` | the plan drops it | the plan drops it, or begins a file after the pause | the plan keeps 6 s | the state stays `Barred` |
+//! | `Idle` | the plan asks for a keyframe | the plan begins a file; VP8 goes to `Settling` | the plan keeps 6 s, or begins a file without video | `Barred` |
+//! | `Settling` | the plan holds it | the plan holds it | the plan keeps 6 s | `Barred`; the plan drops the held pictures |
+//! | `Writing` | the file gets it; after the limit: `Turning` | the file gets it; an unfit file ends and the next begins | the file gets it after the picture of its time | `Barred` |
+//! | `Turning` | the file gets it; after 30 s the next file begins | the next file begins: `Writing` | as in `Writing` | `Barred` |
 //!
-//! **Invariant:** a state holds all that is known only in it: a file that is written exists in `Writing` and `Turning` alone.
+//! **Invariant:** only `Writing` and `Turning` have an open file.
 
 use std::time::Instant;
 
